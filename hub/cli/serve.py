@@ -1,0 +1,66 @@
+"""`hub serve` and `hub worker`: processes that stay."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import Annotated
+
+import typer
+
+from hub.cli.face import face_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `hub`."""
+    app.command("serve")(serve)
+    app.command("worker")(worker)
+
+
+def serve(
+    context: typer.Context,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=64, help="Processes (PostgreSQL only).")
+    ] = 1,
+    host: Annotated[str | None, typer.Option("--host", help="Default: hub.toml.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, help="Default: hub.toml; 0: any.")
+    ] = None,
+) -> None:
+    """API, schedules and jobs in one process, until Ctrl-C or SIGTERM."""
+    from hub.engine.deployment import open_deployment
+
+    face = face_of(context)
+    open_deployment(face.folder)
+    command = [sys.executable, "-m", "hub.api", "--dir", str(face.folder)]
+    command += ["--lang", face.language, "--workers", str(workers)]
+    command += [] if host is None else ["--host", host]
+    command += [] if port is None else ["--port", str(port)]
+    # The server is a program of its own (the faces never import each other) and takes this
+    # process over: one pid, signals arrive where they belong, and typer's memory is given back.
+    sys.stdout.flush()
+    os.execv(sys.executable, command)  # noqa: S606 (our own interpreter and module)
+
+
+def worker(context: typer.Context) -> None:
+    """A further process that runs jobs on the same PostgreSQL."""
+    from hub.engine.deployment import open_deployment
+    from hub.engine.hub import open_hub
+    from hub.engine.schedule import Ticker
+
+    face = face_of(context)
+    url = open_deployment(face.folder).store_url
+    if url.startswith("sqlite:"):
+        raise face.fail("worker.sqlite", url=url)
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: done.set())
+    with open_hub(face.folder, jobs=True) as hub:
+        ticker = Ticker(hub)
+        ticker.start()
+        face.say(face.text("worker.started", executor=hub.durable.executor_id))
+        while not done.wait(3600):
+            pass
+        ticker.stop()

@@ -1,0 +1,143 @@
+"""A deployment: the folder with `hub.toml`, `connections.yaml`, `mappings/` and `connectors/`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import hub
+from hub.sdk.errors import ConfigError
+from hub.sdk.loading import Strict, load_yaml, validate
+
+SETTINGS_FILE = "hub.toml"
+CONNECTIONS_FILE = "connections.yaml"
+
+_SETTINGS = """\
+# Settings of this deployment. Everything has a default; delete what you do not change.
+language = "zh"              # zh or en: messages to operators
+zone = "Asia/Shanghai"
+
+[store]
+url = "sqlite:///hub.db"     # or postgresql+psycopg://user:password@host/database
+
+[api]
+host = "127.0.0.1"
+port = 8700
+"""
+
+_CONNECTIONS = """\
+# Accounts of outside systems: NAME: {connector: ..., config: {...}}.
+# A secret is `env:NAME`, `file:PATH`, or `store` after `hub connection set-secret NAME FIELD`.
+# Example:
+# u8:
+#   connector: u8
+#   config: {base_url: https://api.yonyouup.com, from_account: ..., to_account: ...,
+#            app_key: ..., app_secret: env:U8_APP_SECRET, ds_sequence: 1}
+{}
+"""
+
+
+class StoreSettings(Strict):
+    url: str = "sqlite:///hub.db"
+
+
+class ApiSettings(Strict):
+    host: str = "127.0.0.1"
+    port: int = 8700
+
+
+class Settings(Strict):
+    """What `hub.toml` may say."""
+
+    language: Literal["zh", "en"] = "zh"
+    zone: str = "Asia/Shanghai"
+    store: StoreSettings = StoreSettings()
+    api: ApiSettings = ApiSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """An opened deployment folder; nothing in it has been changed."""
+
+    folder: Path
+    settings: Settings
+    connections: dict[str, dict[str, Any]]
+
+    @property
+    def store_url(self) -> str:
+        """The store's URL with a relative SQLite file placed in the folder."""
+        url = os.environ.get("HUB_STORE_URL") or self.settings.store.url
+        prefix = "sqlite:///"
+        if url.startswith(prefix) and not url.startswith(prefix + "/"):
+            return f"{prefix}{self.folder.resolve()}/{url.removeprefix(prefix)}"
+        return url
+
+    @property
+    def private_folder(self) -> Path:
+        """Keys and tokens of this deployment, readable by its owner only."""
+        return self.folder / ".hub"
+
+    @property
+    def mapping_folders(self) -> list[Path]:
+        """Where mappings are looked for: the deployment, the checkout, the package's bundle."""
+        package = Path(hub.__file__).parent
+        places = [self.folder, package.parent, package / "bundle"]
+        return [place / "mappings" for place in places if (place / "mappings").is_dir()]
+
+
+def open_deployment(folder: Path, *, required: bool = True) -> Deployment:
+    """Read the deployment in `folder`. Raises ConfigError naming what is wrong.
+
+    Unless `required`, a folder without settings counts as a deployment with defaults: mappings
+    and connectors can be checked anywhere.
+    """
+    path = folder / SETTINGS_FILE
+    if required and not path.is_file():
+        raise ConfigError("deployment.missing", folder=folder)
+    settings = _read_settings(path) if path.is_file() else Settings()
+    connections_path = folder / CONNECTIONS_FILE
+    connections = load_yaml(connections_path) if connections_path.is_file() else {}
+    for name, entry in connections.items():
+        if not isinstance(entry, dict):
+            problem = "expected {connector: NAME, config: {...}}"
+            raise ConfigError(
+                "yaml.value", file=connections_path, path=name, problem=problem, value=entry
+            )
+    return Deployment(folder, settings, connections)
+
+
+def _read_settings(path: Path) -> Settings:
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("deployment.toml", file=path, reason=error) from error
+    return validate(Settings, raw, path)
+
+
+def create_deployment(folder: Path) -> list[Path]:
+    """Write a new deployment and return its files. Raises ConfigError when one is there already."""
+    if (folder / SETTINGS_FILE).exists():
+        raise ConfigError("deployment.exists", folder=folder)
+    try:
+        for place in ("mappings/flows", "mappings/lookups", "connectors", ".hub"):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+        (folder / ".hub").chmod(0o700)
+        files = {SETTINGS_FILE: _SETTINGS, CONNECTIONS_FILE: _CONNECTIONS}
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        for name in ("master.key", "api.token"):
+            write_private(folder / ".hub" / name, secrets.token_hex(32))
+    except OSError as error:
+        raise ConfigError("store.unwritable", file=folder, reason=error.strerror) from error
+    return [folder / name for name in files]
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,381 @@
+"""Looking at a deployment without opening its store: connectors, flows, mappings, dry runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from hub.engine.deployment import Deployment, open_deployment
+from hub.engine.flows import Catalogue, Flow
+from hub.engine.pages import Entry, split_keyless
+from hub.mapping import FieldProblem, Reference, TestFailure
+from hub.sdk.auth import TokenCache
+from hub.sdk.clock import SystemClock
+from hub.sdk.connection import Secrets, connector_of, resolve_connection
+from hub.sdk.errors import ConfigError, HubError
+from hub.sdk.limits import LocalGate
+from hub.sdk.loading import suggestion
+from hub.sdk.records import join_key
+from hub.sdk.registry import Connector, Discovery, discover
+from hub.sdk.session import Session
+from hub.store import ledger
+from hub.store.database import Store, open_store
+from hub.store.migrate import HEAD, schema_version
+from hub.store.rows import decode_json, encode_json
+from hub.store.secrets import Vault, has_secret, load_master_key
+
+Row = dict[str, Any]
+
+
+class Inspection:
+    """A deployment (or any folder with mappings) as its files describe it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.deployment: Deployment = open_deployment(folder, required=False)
+        self.discovery: Discovery = discover(folder / "connectors")
+        self.catalogue = Catalogue(self.deployment.mapping_folders)
+
+    def lint_flow(self, name: str) -> Row:
+        """What is wrong with one flow: `problems` stop it, `warnings` say what is not there yet."""
+        problems: list[Row] = []
+        warnings: list[Row] = []
+        try:
+            flow = self.catalogue.flow(name)
+        except HubError as error:
+            return {"flow": name, "ok": False, "problems": [error_row(error)], "warnings": []}
+        problems += [
+            {"code": "mapping.test_failed", "message": one.message("en"), "params": _failure(one)}
+            for one in flow.mapping.run_tests()
+        ]
+        problems += [error_row(error) for error in self._dead_links(flow)]
+        for connection, kind, item in _ends(flow):
+            if connection not in self.deployment.connections:
+                hint = suggestion(connection, self.deployment.connections)
+                missing = ConfigError("connection.unknown", name=connection, hint=hint)
+                warnings.append(error_row(missing))
+                continue
+            try:
+                self._check_end(connection, kind, item)
+            except HubError as error:
+                problems.append(error_row(error))
+        return {"flow": name, "ok": not problems, "problems": problems, "warnings": warnings}
+
+    def _dead_links(self, flow: Flow) -> list[ConfigError]:
+        """References to something that no flow writes: such records would be held for ever."""
+        connection = flow.target.connection
+        return [
+            ConfigError(
+                "flow.link_target", file=flow.path, name=name, connection=connection or "hub"
+            )
+            for name in sorted(flow.mapping.link_entities)
+            if not self.catalogue.feeding(connection, name)
+        ]
+
+    def explain(self, name: str, field: str | None = None) -> Row:
+        """Where each target field of a flow comes from."""
+        flow = self.catalogue.flow(name)
+        lineage = flow.mapping.lineage()
+        if field is not None and field not in lineage:
+            hint = suggestion(field, lineage)
+            raise ConfigError("flow.unknown_field", flow=name, field=field, hint=hint)
+        group = flow.mapping.group
+        return {
+            "flow": name,
+            "file": str(flow.path),
+            "from": f"{flow.source.connection}/{flow.source.stream}",
+            "to": flow.target.ref,
+            "key": list(flow.mapping.key),
+            "group_by": list(group.by) if group is not None else None,
+            "version": flow.mapping.version[:12],
+            "fields": [
+                {
+                    "field": one.field,
+                    "sources": list(one.sources),
+                    "steps": list(one.steps),
+                    "lookups": list(one.lookups),
+                }
+                for one in lineage.values()
+                if field in (None, one.field)
+            ],
+        }
+
+    @contextmanager
+    def session(self, name: str) -> Iterator[Session]:
+        """A connection in use; secrets kept in the store are read, nothing is written."""
+        entries = self.deployment.connections
+        if name not in entries:
+            raise ConfigError("connection.unknown", name=name, hint=suggestion(name, entries))
+        connector = self._connector(name)
+        found = resolve_connection(name, entries[name], connector, self._stored_secrets())
+        clock = SystemClock()
+        with Session(found, gate=LocalGate(clock), clock=clock, tokens=TokenCache(clock)) as opened:
+            yield opened
+
+    def dry_run(self, name: str, pages: int | None, samples: int = 3) -> Row:
+        """Read and map up to `pages` pages of a flow; nothing is written anywhere."""
+        flow = self.catalogue.flow(name)
+        report = _DryRun(flow, samples)
+        with self.session(flow.source.connection) as opened, _glance(self.deployment) as store:
+            reader = opened.stream(flow.source.stream)
+            for page in islice(reader.read(None), pages):
+                report.total = page.total if report.total is None else report.total
+                report.complete = page.cursor is None
+                keyed, keyless = split_keyless(page.rows, reader.key)
+                rows = [row for _, row in keyed]
+                report.add(rows, keyless, self._references(flow, rows, store))
+        return report.close()
+
+    def _references(
+        self, flow: Flow, rows: list[Row], store: Store | None
+    ) -> dict[tuple[str, str], str]:
+        """Target ids the rows point at, as far as the store knows them."""
+        found: dict[tuple[str, str], str] = {}
+        if store is None or not flow.mapping.has_links:
+            return found
+        wanted = {one for row in rows for one in flow.mapping.references(row)}
+        with store.reading() as connection:
+            for entity, value in wanted:
+                flows = self.catalogue.feeding(flow.target.connection, entity)
+                key = join_key([value])
+                target = ledger.target_ids(connection, flows, [key]).get(key)
+                if target is not None:
+                    found[entity, value] = target
+        return found
+
+    def _check_end(self, connection: str, kind: str, item: str) -> None:
+        """Raises unless the configured connection has the stream or sink a flow names."""
+        entry = self.deployment.connections[connection]
+        manifest = self._connector(connection).manifest
+        declared = getattr(manifest, kind)
+        known = {**declared, **(entry.get(kind) or {})}
+        if item not in known:
+            code = "connection.unknown_stream" if kind == "streams" else "connection.unknown_sink"
+            hint = suggestion(item, known)
+            raise ConfigError(code, connection=connection, name=item, hint=hint)
+
+    def _connector(self, connection: str) -> Connector:
+        return self.discovery.get(connector_of(connection, self.deployment.connections[connection]))
+
+    def _stored_secrets(self) -> Secrets:
+        def stored(connection_name: str, field: str) -> str | None:
+            with _glance(self.deployment) as store:
+                if store is None:
+                    return None
+                with store.reading() as connection:
+                    if not has_secret(connection, connection_name, field):
+                        return None
+                    key = load_master_key(self.deployment.private_folder / "master.key")
+                    return Vault(key).get(connection, connection_name, field)
+
+        return stored
+
+
+class _DryRun:
+    """Counts, first problems and samples of what a run would do."""
+
+    def __init__(self, flow: Flow, samples: int) -> None:
+        self.total: int | None = None
+        self.complete = False
+        self._flow = flow
+        self._most = samples
+        self._counts = dict.fromkeys(("read", "mapped", "rejected", "held", "skipped"), 0)
+        self._pages = 0
+        self._problems: list[Row] = []
+        self._samples: list[Row] = []
+        self._groups: dict[str, list[Row]] = {}
+        self._links: dict[tuple[str, str], str] = {}
+
+    def add(self, rows: list[Row], keyless: list[Entry], links: dict[tuple[str, str], str]) -> None:
+        self._pages += 1
+        self._counts["read"] += len(rows) + len(keyless)
+        self._links |= links
+        for entry in keyless:
+            self._refuse("rejected", outcome_row("rejected", None, entry.problems))
+        group = self._flow.mapping.group
+        for row in rows:
+            if group is None:
+                self._map(row)
+            else:
+                self._groups.setdefault(group.key(row), []).append(row)
+
+    def close(self) -> Row:
+        group = self._flow.mapping.group
+        if group is not None:
+            for members in self._groups.values():
+                self._map(group.fold(members))
+        return {
+            "flow": self._flow.id,
+            "to": self._flow.target.ref,
+            "pages": self._pages,
+            "total": self.total,
+            "complete": self.complete,
+            "counts": self._counts,
+            "problems": self._problems,
+            "sample": self._samples,
+        }
+
+    def _map(self, row: Row) -> None:
+        mapped = self._flow.mapping.apply(row, self._links)
+        if mapped.outcome == "ok":
+            self._counts["mapped"] += 1
+            if len(self._samples) < self._most:
+                self._samples.append(decode_json(encode_json(mapped.data)))
+        elif mapped.outcome == "skipped":
+            self._counts["skipped"] += 1
+        else:
+            shown = outcome_row(mapped.outcome, mapped.key, mapped.problems, mapped.references)
+            self._refuse(mapped.outcome, shown)
+
+    def _refuse(self, outcome: str, shown: Row) -> None:
+        self._counts[outcome] += 1
+        if len(self._problems) < self._most:
+            self._problems.append(shown)
+
+
+@contextmanager
+def _glance(deployment: Deployment) -> Iterator[Store | None]:
+    """The store for queries beside whoever owns it; None when there is none of this schema yet."""
+    url = sa.make_url(deployment.store_url)
+    if url.get_backend_name() != "sqlite":
+        store = open_store(deployment.store_url)
+    elif url.database and Path(url.database).is_file():
+        engine = sa.create_engine(url)
+        sa.event.listen(engine, "connect", _queries_only)
+        store = Store(engine)
+    else:
+        yield None
+        return
+    try:
+        yield store if schema_version(store) == HEAD else None
+    finally:
+        store.close()
+
+
+def _queries_only(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA query_only=ON")
+
+
+# --- rows -------------------------------------------------------------------------------------
+
+
+def connector_rows(discovery: Discovery) -> list[Row]:
+    """Every connector found, the broken ones with their error."""
+    rows = [
+        {
+            "name": one.name,
+            "version": one.manifest.version,
+            "title": {"zh": one.manifest.title.zh, "en": one.manifest.title.en},
+            "streams": sorted(one.manifest.streams),
+            "sinks": sorted(one.manifest.sinks),
+            "folder": str(one.folder),
+            "ok": True,
+            "error": None,
+        }
+        for one in discovery.connectors.values()
+    ]
+    rows += [
+        {
+            "name": name,
+            "version": None,
+            "title": None,
+            "streams": [],
+            "sinks": [],
+            "folder": None,
+            "ok": False,
+            "error": error_row(error),
+        }
+        for name, error in discovery.broken.items()
+    ]
+    return sorted(rows, key=lambda row: str(row["name"]))
+
+
+def flow_rows(deployment: Deployment, catalogue: Catalogue) -> list[Row]:
+    """Every flow found; `ready` says whether its connections are configured."""
+    flows, broken = catalogue.all()
+    rows: list[Row] = [
+        {
+            "flow": flow.id,
+            "from": f"{flow.source.connection}/{flow.source.stream}",
+            "to": flow.target.ref,
+            "schedule": flow.schedule.cron if flow.schedule else None,
+            "zone": flow.schedule.zone if flow.schedule else None,
+            "file": str(flow.path),
+            "ok": True,
+            "ready": all(name in deployment.connections for name, _, _ in _ends(flow)),
+            "error": None,
+        }
+        for flow in flows
+    ]
+    blank = dict.fromkeys(("from", "to", "schedule", "zone", "file"))
+    rows += [
+        {"flow": name, **blank, "ok": False, "ready": False, "error": error_row(error)}
+        for name, error in broken.items()
+    ]
+    return sorted(rows, key=lambda row: str(row["flow"]))
+
+
+def outcome_row(
+    outcome: str,
+    key: str | None,
+    problems: Sequence[FieldProblem],
+    references: Sequence[Reference] = (),
+) -> Row:
+    """A record that did not go through: its key, its problems, and what it waits for."""
+    return {
+        "outcome": outcome,
+        "key": key,
+        "problems": [
+            {
+                "field": one.field,
+                "value": None if one.value is None else str(one.value)[:200],
+                "code": one.code,
+                "message": one.message("en"),
+            }
+            for one in problems
+        ],
+        "waits_for": [{"entity": entity, "value": value} for entity, value in references],
+    }
+
+
+def error_row(error: HubError) -> Row:
+    """An error with what a face needs to say it in another language."""
+    return {"code": error.code, "message": str(error), "params": json_ready(error.params)}
+
+
+def json_ready(values: Mapping[str, Any]) -> Row:
+    """`values` as plain JSON: what JSON has no form for becomes text."""
+    return {str(name): _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Mapping):
+        return json_ready(value)
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    with suppress(AttributeError):
+        return str(value.isoformat()).replace("+00:00", "Z")
+    return str(value)
+
+
+def _failure(failure: TestFailure) -> Row:
+    return {
+        "example": failure.example,
+        "field": failure.field,
+        "expected": repr(failure.expected),
+        "found": repr(failure.found),
+    }
+
+
+def _ends(flow: Flow) -> list[tuple[str, str, str]]:
+    """(connection, part of the manifest, name) of everything outside that the flow touches."""
+    ends = [(flow.source.connection, "streams", flow.source.stream)]
+    if flow.target.connection is not None and flow.target.sink is not None:
+        ends.append((flow.target.connection, "sinks", flow.target.sink))
+    return ends

@@ -1,0 +1,49 @@
+"""Where each target field comes from, told from the compiled plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hub.mapping.fields import Node
+from hub.mapping.nested import EachRecord, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class FieldLineage:
+    """The source paths of one target field, the steps in words, and the tables it uses."""
+
+    field: str
+    sources: tuple[str, ...]
+    steps: tuple[str, ...]
+    lookups: tuple[str, ...]
+
+
+def describe(plan: Plan, prefix: str = "") -> Iterator[tuple[str, FieldLineage]]:
+    """Every field of a plan, nested ones after the field that holds them."""
+    for name, node in plan.nodes.items():
+        field = prefix + name
+        sources = tuple(str(path) for path in node.paths)
+        yield field, FieldLineage(field, sources, node.steps, node.lookups)
+        for nested in node.nested:
+            inner = f"{field}[]." if isinstance(nested, EachRecord) else f"{field}."
+            yield from describe(nested.plan, inner)
+
+
+def top_fields(plan: Plan) -> frozenset[str]:
+    """Names of the outermost source record that any field, condition or nested plan reads."""
+    return frozenset(_reaching(plan, 0))
+
+
+def _reaching(plan: Plan, depth: int) -> Iterator[str]:
+    for node in _all(plan):
+        yield from (path.parts[0] for path in node.paths if path.up == depth)
+        for nested in node.nested:
+            inner = depth + 1 if isinstance(nested, EachRecord) else depth
+            yield from _reaching(nested.plan, inner)
+
+
+def _all(plan: Plan) -> Iterator[Node]:
+    yield from plan.nodes.values()
+    if plan.when_node is not None:
+        yield plan.when_node

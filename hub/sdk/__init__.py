@@ -1,0 +1,1 @@
+"""All that a connector sees of the hub."""

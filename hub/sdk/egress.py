@@ -1,0 +1,318 @@
+"""Where a connection may connect to: an allow-list checked at resolution, for every address."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+import httpcore
+import httpx
+
+from hub.sdk.errors import ConfigError, ContractBroken
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Resolver = Callable[[str, int], Sequence[str]]
+
+_PORTS = {"http": 80, "https": 443}
+# Forms that carry an IPv4 address inside; the standard library calls most of them global.
+_WRAPPERS = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "2002::/16",
+        "2001::/32",
+        "::ffff:0:0/96",
+        "::/96",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """The hosts (with a port, or None for any) and networks an operator approved."""
+
+    hosts: frozenset[tuple[str, int | None]]
+    networks: tuple[Network, ...] = ()
+
+    def allows(self, host: str, port: int) -> bool:
+        """Whether the name or literal address itself is approved."""
+        name = _bare(host)
+        if (name, port) in self.hosts or (name, None) in self.hosts:
+            return True
+        address = literal(name)
+        return address is not None and self._in_networks(address)
+
+    def check_url(self, url: str, where: str) -> None:
+        """Refuse an address that arrived as data and leaves the approved hosts."""
+        host, port = _host_port(url, where)
+        if not self.allows(host, port):
+            raise ContractBroken("egress.foreign_address", where=where, host=host, port=port)
+
+    def addresses(self, host: str, port: int, resolve: Resolver) -> list[str]:
+        """The checked addresses of `host`; one that is not approved refuses all of them."""
+        name = _bare(host)
+        if literal(name) is None and _numeric_host(name):
+            raise ConfigError("egress.odd_address", host=host)
+        found = list(dict.fromkeys(resolve(name, port)))
+        named = self.allows(host, port)
+        for text in found:
+            address = ipaddress.ip_address(text.partition("%")[0])
+            if not (self._in_networks(address) or (named and _reachable(address, name))):
+                raise ConfigError("egress.refused", host=host, port=port, address=text)
+        return found
+
+    def _in_networks(self, address: Address) -> bool:
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        return any(mapped in network for network in self.networks)
+
+
+def egress_for(urls: Iterable[str], approved: Iterable[str], where: str) -> Egress:
+    """The allow-list of a connection: the hosts of its own URLs and what the operator added."""
+    hosts: set[tuple[str, int | None]] = {_host_port(url, where) for url in urls}
+    networks: list[Network] = []
+    for entry in approved:
+        network = _network(entry)
+        if network is not None:
+            networks.append(network)
+        else:
+            hosts.add(_entry_host(entry, where))
+    return Egress(frozenset(hosts), tuple(networks))
+
+
+def is_public(address: str) -> bool:
+    """Whether an address that arrived as data is a plain public one (no embedded IPv4 forms)."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if parsed.version == 6 and any(parsed in wrapper for wrapper in _WRAPPERS):
+        return False
+    return parsed.is_global and not parsed.is_multicast
+
+
+def public_addresses(host: str, port: int, resolve: Resolver | None = None) -> list[str]:
+    """The addresses of `host`, all of them public. Raises ContractBroken."""
+    name = _bare(host)
+    if literal(name) is None and _numeric_host(name):
+        raise ContractBroken("egress.not_public", host=host, address=host)
+    found = list(dict.fromkeys((resolve or system_resolver)(name, port)))
+    for address in found:
+        if not is_public(address):
+            raise ContractBroken("egress.not_public", host=host, address=address)
+    return found
+
+
+def literal(host: str) -> Address | None:
+    """The address when `host` is one in its normal form."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def system_resolver(host: str, port: int) -> list[str]:
+    """Every address the machine's resolver knows."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+class GuardedTransport(httpx.HTTPTransport):
+    """An httpx transport that connects to checked addresses only and obeys a total deadline."""
+
+    def __init__(
+        self,
+        egress: Egress,
+        *,
+        tls: ssl.SSLContext | None,
+        connections: int,
+        resolve: Resolver | None = None,
+    ) -> None:
+        # The parent would read certificates from the environment and build an unguarded pool.
+        self.guard = Guard(egress, resolve or system_resolver)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=tls,
+            max_connections=connections,
+            max_keepalive_connections=connections,
+            keepalive_expiry=5.0,
+            network_backend=self.guard,
+        )
+
+
+class Guard(httpcore.NetworkBackend):
+    """Opens connections to checked addresses; bounds all reads and writes of the calling thread.
+
+    The deadline uses the machine's own clock: sockets live in real time.
+    """
+
+    def __init__(self, egress: Egress, resolve: Resolver) -> None:
+        self._egress = egress
+        self._resolve = resolve
+        self._inner = httpcore.SyncBackend()
+        self._call = threading.local()
+
+    def begin(self, seconds: float) -> None:
+        """Start the deadline of the call this thread is about to make."""
+        self._call.until = time.monotonic() + seconds
+        self._call.sent = False
+
+    @property
+    def sent(self) -> bool:
+        """Whether a byte of the request left since `begin`."""
+        return bool(getattr(self._call, "sent", False))
+
+    def mark_sent(self) -> None:
+        """Remember that bytes of the request left."""
+        self._call.sent = True
+
+    def left(self, timeout: float | None) -> float | None:
+        """The smaller of `timeout` and the time left; never zero, which would mean no waiting."""
+        until: float | None = getattr(self._call, "until", None)
+        if until is None:
+            return timeout
+        remaining = until - time.monotonic()
+        return remaining if timeout is None else min(timeout, remaining)
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """A connection to the first checked address that answers."""
+        try:
+            addresses = self._egress.addresses(host, port, self._resolve)
+        except OSError as error:
+            raise httpcore.ConnectError(f"name not resolved: {error}") from error
+        failure: Exception = httpcore.ConnectError("the name has no address")
+        for address in addresses:
+            left = self.left(timeout)
+            if left is not None and left <= 0:
+                raise httpcore.ConnectTimeout("deadline")
+            try:
+                stream = self._inner.connect_tcp(address, port, left, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+                continue
+            return _GuardedStream(stream, self)
+        raise failure
+
+    def sleep(self, seconds: float) -> None:
+        """Waiting between connection attempts of the pool (unused: it never retries)."""
+        self._inner.sleep(seconds)
+
+
+class _GuardedStream(httpcore.NetworkStream):
+    """A stream whose every wait fits into what is left of the calling thread's deadline."""
+
+    def __init__(self, inner: httpcore.NetworkStream, guard: Guard) -> None:
+        self._inner = inner
+        self._guard = guard
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        left = self._guard.left(timeout)
+        if left is not None and left <= 0:
+            raise httpcore.ReadTimeout("deadline")
+        return self._inner.read(max_bytes, left)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        left = self._guard.left(timeout)
+        if left is not None and left <= 0:
+            raise httpcore.WriteTimeout("deadline")
+        if buffer:
+            self._guard.mark_sent()
+        self._inner.write(buffer, left)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        left = self._guard.left(timeout)
+        if left is not None and left <= 0:
+            raise httpcore.ConnectTimeout("deadline")
+        return _GuardedStream(
+            self._inner.start_tls(ssl_context, server_hostname, left), self._guard
+        )
+
+    def get_extra_info(self, info: str) -> object:
+        return self._inner.get_extra_info(info)
+
+
+def split_url(url: str, where: str) -> SplitResult:
+    """The parts of an http(s) URL with a host. Raises ConfigError."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in _PORTS and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or parts.username is not None or any(c <= " " or c == "\x7f" for c in url):
+        raise ConfigError("connection.bad_url", where=where, url=_shown(url))
+    return parts
+
+
+def _host_port(url: str, where: str) -> tuple[str, int]:
+    parts = split_url(url, where)
+    return _bare(parts.hostname or ""), parts.port or _PORTS[parts.scheme]
+
+
+def _shown(url: str) -> str:
+    """A URL for an error line: no query and no credentials."""
+    head = url.partition("?")[0]
+    return head.rpartition("@")[2] if "@" in head else head
+
+
+def _bare(host: str) -> str:
+    """A host as connections are opened to it: lower case, no brackets, Chinese names encoded."""
+    name = host.strip("[]").rstrip(".").lower()
+    try:
+        return name if name.isascii() else name.encode("idna").decode()
+    except UnicodeError:
+        return name
+
+
+def _network(entry: str) -> Network | None:
+    try:
+        return ipaddress.ip_network(entry)
+    except ValueError:
+        return None
+
+
+def _entry_host(entry: str, where: str) -> tuple[str, int | None]:
+    try:
+        parts = urlsplit(f"//{entry}")
+        if parts.hostname and not parts.path and parts.username is None and "/" not in entry:
+            return _bare(parts.hostname), parts.port
+    except ValueError:
+        pass
+    raise ConfigError("egress.bad_entry", where=where, entry=entry)
+
+
+def _numeric_host(host: str) -> bool:
+    """`2130706433`, `0177.0.0.1`, `0x7f.1`, `127.1`: addresses in disguise."""
+    try:
+        socket.inet_aton(host)
+    except OSError:
+        return False
+    return True
+
+
+def _reachable(address: Address, host: str) -> bool:
+    """An approved name may be private, but not a multicast, unset or link-local trap."""
+    if literal(host) is not None:
+        return True
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return not (mapped.is_multicast or mapped.is_unspecified or mapped.is_link_local)

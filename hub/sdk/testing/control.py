@@ -1,0 +1,72 @@
+"""Telling a fake in another process to misbehave: the paths under `/_fake/`.
+
+POST /_fake/misbehave {"fault": "status", "path": null, "method": null, "times": 1, "after": 0,
+                       "options": {"status": 503}}
+POST /_fake/alter     {"name": "put", "path": "/api/x", "times": 1, "after": 0,
+                       "options": {"at": "row_count", "value": "99"}}
+POST /_fake/behave    forget what has not happened yet
+POST /_fake/do        {"name": "...", "options": {...}}  a command of the vendor's fake
+GET  /_fake/log       every request so far (`?path=` narrows)
+GET  /_fake/state     what the fake holds
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hub.sdk.testing.messages import Request, Response
+
+if TYPE_CHECKING:
+    from hub.sdk.testing.server import FakeServer
+
+
+def control(server: FakeServer, request: Request) -> Response:
+    """The answer to a request under `/_fake/`; 400 with the reason for a wrong order."""
+    action = request.path.rpartition("/")[2]
+    try:
+        if request.method == "GET":
+            return _show(server, action, request)
+        given: dict[str, Any] = request.json() if request.body else {}
+        return Response(json={"ok": True, "result": _order(server, action, given)})
+    except (ValueError, TypeError, KeyError, msgspec.DecodeError) as error:
+        return Response(400, json={"ok": False, "reason": f"{type(error).__name__}: {error}"})
+
+
+def _show(server: FakeServer, action: str, request: Request) -> Response:
+    if action == "state":
+        with server.lock:
+            return Response(json=server.state())
+    if action == "log":
+        path = request.query.get("path")
+        shown = [_entry(r) for r in server.requests if path in (None, r.path)]
+        return Response(json={"count": server.count(path), "requests": shown})
+    return Response(404, json={"ok": False, "reason": f"no {action!r}; known: log, state"})
+
+
+def _order(server: FakeServer, action: str, given: Mapping[str, Any]) -> Any:
+    when = {name: given[name] for name in ("times", "after", "method") if name in given}
+    options = given.get("options", {})
+    if action == "misbehave":
+        return server.misbehave(given["fault"], given.get("path"), **when, **options)
+    if action == "alter":
+        return server.alter(given.get("path"), str(given["name"]), **when, **options)
+    if action == "behave":
+        return server.behave()
+    if action == "do":
+        with server.lock:
+            return server.commands[given["name"]](**options)
+    raise ValueError(f"no {action!r}; known: misbehave, alter, behave, do")
+
+
+def _entry(request: Request) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "path": request.path,
+        "query": dict(request.query),
+        "headers": dict(request.headers),
+        "body": request.body.decode("utf-8", "replace"),
+        "time": round(request.time, 6),
+    }
