@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from hub.sdk.errors import ConfigError
 from hub.store.database import Store
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision under `migrations/versions`."""
 
 VERSION_TABLE = "hub_schema"
