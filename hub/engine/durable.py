@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Handler = Callable[..., None]
 
-QUEUES = {"flow": 1, "delivery": 1}
+QUEUES = {"flow": 1, "delivery": 1, "system": 1}
 """Fixed queues and how many jobs of one partition run at a time across all processes."""
 
 APPLICATION = "hub"
