@@ -23,7 +23,16 @@ from hub.sdk.templates import fill
 Secrets = Callable[[str, str], str | None]
 """The secret kept in the hub's store for (connection, setting), None when there is none."""
 
-_OPEN_PARTS = ("auth", "envelope", "streams", "sinks", "common", "charset", "media_types")
+_OPEN_PARTS = (
+    "auth",
+    "envelope",
+    "streams",
+    "sinks",
+    "hook",
+    "common",
+    "charset",
+    "media_types",
+)
 
 
 class Config(Mapping[str, Any]):
@@ -106,6 +115,7 @@ class _Spec(Strict):
     envelope: dict[str, Any] | None = None
     streams: dict[str, Any] | None = None
     sinks: dict[str, Any] | None = None
+    hook: dict[str, Any] | None = None
     common: dict[str, Any] | None = None
     charset: str | None = None
     media_types: list[str] | None = None
@@ -152,7 +162,8 @@ def _effective(entry: _Spec, manifest: Manifest, where: str) -> Manifest:
     data.update(given)
     data["limits"] = {**data.get("limits", {}), **entry.limits}
     effective = validate(Manifest, data, where)
-    if effective.envelope is None:
+    only_hook = effective.hook is not None and not (effective.streams or effective.sinks)
+    if effective.envelope is None and not only_hook:
         raise ConfigError("connection.no_envelope", where=where)
     return effective
 

@@ -21,6 +21,7 @@ from hub.sdk.manifest_auth import (
     SendToken,
     TokenAuth,
 )
+from hub.sdk.manifest_hooks import Hook
 from hub.sdk.manifest_pages import (
     CursorPager,
     LinkPager,
@@ -32,6 +33,7 @@ from hub.sdk.manifest_pages import (
 )
 from hub.sdk.manifest_values import (
     Bytes,
+    Condition,
     HookName,
     Path_,
     PerSecond,
@@ -58,6 +60,7 @@ __all__ = [
     "ErrorRule",
     "Find",
     "HmacAuth",
+    "Hook",
     "HookName",
     "Incremental",
     "Limits",
@@ -113,22 +116,6 @@ class ConfigField(Strict):
 
 
 # --- what success looks like ------------------------------------------------------------------
-
-
-class Condition(Strict):
-    """A test on the decoded body: the value at `path` is one of `in`, or has a shape `is`."""
-
-    path: Path_
-    in_: list[Any] | None = Field(default=None, alias="in")
-    is_: Literal["list", "object", "text", "number", "true", "present", "absent"] | None = Field(
-        default=None, alias="is"
-    )
-
-    @model_validator(mode="after")
-    def _one_test(self) -> Self:
-        if (self.in_ is None) == (self.is_ is None):
-            raise ValueError("give either `in` (values) or `is` (a shape)")
-        return self
 
 
 class ErrorRule(Strict):
@@ -195,6 +182,7 @@ class Stream(Strict):
     """A kind of record the connector reads. `key` fields together identify one row.
 
     `defaults` stand in for fields that the vendor leaves out of rows where they are null.
+    `deleted` tells the rows that say a record is gone.
     """
 
     key: list[str] = Field(min_length=1)
@@ -204,6 +192,7 @@ class Stream(Strict):
     page: Pager = NoPager()
     incremental: Incremental | None = None
     detail: Detail | None = None
+    deleted: Condition | None = None
     title: Title | None = None
 
 
@@ -319,6 +308,7 @@ class Manifest(Strict):
     envelope: Envelope | None
     streams: dict[str, Stream] = {}
     sinks: dict[str, Sink] = {}
+    hook: Hook | None = None
     open: bool = False
     quality: dict[str, str | dict[str, str]] = {}
 
@@ -329,6 +319,10 @@ class Manifest(Strict):
         missing = [name for name in self.account if name not in self.config]
         if missing:
             raise ValueError(f"account names {missing[0]!r}, which is not in config")
+        secrets = [name for name, field in self.config.items() if field.type == "secret"]
+        for name in [] if self.hook is None else self.hook.secret_fields:
+            if name not in secrets:
+                raise ValueError(f"hook names {name!r}, which is not a secret in config")
         return self
 
 

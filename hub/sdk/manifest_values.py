@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -84,3 +84,19 @@ class Request(Strict):
     @property
     def path(self) -> str:
         return self._methods()[0][1]
+
+
+class Condition(Strict):
+    """A test on the decoded body: the value at `path` is one of `in`, or has a shape `is`."""
+
+    path: Path_
+    in_: list[Any] | None = Field(default=None, alias="in")
+    is_: Literal["list", "object", "text", "number", "true", "present", "absent"] | None = Field(
+        default=None, alias="is"
+    )
+
+    @model_validator(mode="after")
+    def _one_test(self) -> Self:
+        if (self.in_ is None) == (self.is_ is None):
+            raise ValueError("give either `in` (values) or `is` (a shape)")
+        return self

@@ -15,6 +15,7 @@ from hub.sdk.clock import Clock
 from hub.sdk.connection import Connection
 from hub.sdk.egress import Resolver
 from hub.sdk.errors import AuthError, ConfigError, ContractBroken, HubError, TransientError
+from hub.sdk.hooks import HookReceiver
 from hub.sdk.http import Client
 from hub.sdk.limits import Gate
 from hub.sdk.loading import suggestion
@@ -61,6 +62,7 @@ class Session:
     ) -> None:
         self.connection = connection
         self._clock = clock
+        self._receiver: HookReceiver | None = None
         self.client = Client(
             connection,
             gate=gate,
@@ -99,6 +101,12 @@ class Session:
         if name not in sinks:
             raise self._unknown("connection.unknown_sink", name, list(sinks))
         return SinkWriter(name, sinks[name], self.client)
+
+    def hook(self) -> HookReceiver:
+        """The receiver of the connection's webhook. Raises ConfigError when it has none."""
+        if self._receiver is None:
+            self._receiver = HookReceiver(self.connection)
+        return self._receiver
 
     def check(self) -> list[CheckResult]:
         """Whether the connection works: reachable, login accepted, first page of every stream.

@@ -15,6 +15,7 @@ import msgspec
 
 from hub.sdk.body import MISSING, as_int, dig
 from hub.sdk.clock import Clock
+from hub.sdk.envelope import holds
 from hub.sdk.errors import ConfigError, ContractBroken
 from hub.sdk.http import Client
 from hub.sdk.manifest import Detail, LinkPager, Stream, WindowPager
@@ -66,6 +67,10 @@ class StreamReader:
         """Whether pages are cut by number: a row that appears or vanishes shifts the others."""
         page = self._windows.inner if self._windows else self.stream.page
         return page.kind in {"number", "offset"}
+
+    def is_deleted(self, row: Row) -> bool:
+        """Whether the row says that its record is gone."""
+        return self.stream.deleted is not None and holds(self.stream.deleted, row)
 
     def read(
         self, cursor: Mapping[str, Any] | None, since: datetime | None = None

@@ -12,7 +12,7 @@ import yaml
 from hub.sdk.messages import render, templates
 
 SDK = Path(__file__).parents[2] / "hub" / "sdk"
-AREAS = ("http", "auth", "egress", "read", "sink", "connector", "connection", "check")
+AREAS = ("hook", "http", "auth", "egress", "read", "sink", "connector", "connection", "check")
 CODE = re.compile(rf"^({'|'.join(AREAS)})\.[a-z0-9_]+$")
 # Codes put together at run time.
 BUILT = {"http.too_large", "http.encoded"}
@@ -29,7 +29,7 @@ def raised() -> set[str]:
 
 def own() -> dict[str, dict[str, str]]:
     texts: dict[str, dict[str, str]] = {}
-    for area in ("http", "read", "sink", "connector"):
+    for area in ("hook", "http", "read", "sink", "connector"):
         loaded = yaml.safe_load((SDK / "locale" / f"{area}.yaml").read_text(encoding="utf-8"))
         texts |= loaded
     return texts

@@ -6,6 +6,8 @@ import enum
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from random import Random
 from typing import Any, Generic, TypeVar
 
 from hub.sdk.testing.messages import Request
@@ -107,26 +109,48 @@ class _Entry(Generic[Act]):
     method: str | None
     left: int | None
     skip: int
+    chance: float
 
     def concerns(self, request: Request) -> bool:
-        same_path = self.path is None or self.path in (request.path, request.route)
-        return same_path and self.method in (None, request.method)
+        return self.method in (None, request.method) and self._is_on(request)
+
+    def _is_on(self, request: Request) -> bool:
+        if self.path is None or self.path in (request.path, request.route):
+            return True
+        return "*" in self.path and fnmatchcase(request.path, self.path)
 
 
 @dataclass(slots=True)
 class Schedule(Generic[Act]):
-    """Acts waiting for their request. Safe for threads."""
+    """Acts waiting for their request. Safe for threads; the same `seed` gives the same chances."""
 
+    seed: int = 0
     _entries: list[_Entry[Act]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _random: Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._random = Random(self.seed)  # noqa: S311 (decides what breaks, keeps no secret)
 
     def add(
-        self, act: Act, path: str | None, method: str | None, times: int | None, after: int
+        self,
+        act: Act,
+        path: str | None,
+        method: str | None,
+        times: int | None,
+        after: int,
+        chance: float = 1.0,
     ) -> None:
-        """Do `act` to `times` requests (None: to all), after letting `after` of them pass."""
+        """Do `act` to `times` requests (None: to all), after letting `after` of them pass.
+
+        `path` is an exact path, a route as it was registered, or a pattern with `*`. With a
+        `chance` below 1 only that share of the requests is hit.
+        """
+        if not 0 < chance <= 1:
+            raise ValueError(f"chance {chance} is not above 0 and at most 1")
         wanted = method.upper() if method else None
         with self._lock:
-            self._entries.append(_Entry(act, path, wanted, times, after))
+            self._entries.append(_Entry(act, path, wanted, times, after, chance))
 
     def take(self, request: Request, *, only_first: bool) -> list[Act]:
         """What happens to this request, in the order it was asked for."""
@@ -139,6 +163,8 @@ class Schedule(Generic[Act]):
                     continue
                 if entry.skip > 0:
                     entry.skip -= 1
+                    continue
+                if entry.chance < 1 and self._random.random() >= entry.chance:
                     continue
                 if entry.left is not None:
                     entry.left -= 1

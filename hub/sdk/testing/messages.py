@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
@@ -77,3 +78,30 @@ def head_of(response: Response, content: bytes) -> bytes:
     """The head of a complete, honest answer."""
     headers = {"Content-Type": response.media_type, "Content-Length": str(len(content))}
     return head(response.status, {**headers, **response.headers})
+
+
+def whole(response: Response) -> bytes:
+    """The complete, honest answer as bytes."""
+    content = response.content()
+    return head_of(response, content) + content
+
+
+def parse_head(raw: bytes) -> tuple[str, dict[str, str]]:
+    """The first line and the headers (names in lower case) of a request or an answer."""
+    first, *lines = raw.decode("latin-1").split("\r\n")
+    headers = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers[name.strip().lower()] = value.strip()
+    return first, headers
+
+
+def request_of(first: str, headers: Mapping[str, str], body: bytes, time: float) -> Request | None:
+    """The request that begins with the line `first`; None when that is no HTTP."""
+    method, _, rest = first.partition(" ")
+    target = rest.rpartition(" ")[0]
+    if not target:
+        return None
+    path, _, query = target.partition("?")
+    pairs = dict(parse_qsl(query, keep_blank_values=True))
+    return Request(method, unquote(path), pairs, headers, body, time, target)

@@ -140,10 +140,14 @@ class FakeServer:
         method: str | None = None,
         times: int | None = 1,
         after: int = 0,
+        chance: float = 1.0,
         **options: Any,
     ) -> None:
-        """Do `fault` to the next `times` matching requests (None: all), after `after` good ones."""
-        self._faults.add(misbehaviour(fault, options), path, method, times, after)
+        """Do `fault` to the next `times` matching requests (None: all), after `after` good ones.
+
+        `path` may hold `*`; `chance` is the share of the matching requests that is hit.
+        """
+        self._faults.add(misbehaviour(fault, options), path, method, times, after, chance)
 
     def alter(
         self,
