@@ -264,7 +264,7 @@ class FakeCrm(FakeServer):
         )
         table.rows[row.id] = row
         table.by_external.setdefault(key, []).append(row.id)
-        self._count(name, key)
+        self.count_effect(name, row)
         return row
 
     def _change(self, name: str, row: Entry, item: Item) -> bool:
@@ -275,12 +275,13 @@ class FakeCrm(FakeServer):
         row.data, row.active = data, True
         row.version += 1
         row.updated_at = self.clock.now().astimezone(UTC)
-        self._count(name, row.external_id)
+        self.count_effect(name, row)
         return True
 
-    def _count(self, name: str, external_id: str) -> None:
+    def count_effect(self, name: str, row: Entry) -> None:
+        """An object was made, changed or ended; `lock` is held. Who keeps a book overrides this."""
         self.writes += 1
-        self.effects[(name, external_id)] += 1
+        self.effects[(name, row.external_id)] += 1
 
     def _deactivate(self, name: str, request: Request) -> Response:
         rows = self.tables[name].with_external(str(_body(request).get("external_id")))
@@ -290,7 +291,7 @@ class FakeCrm(FakeServer):
             if row.active:
                 row.active = False
                 row.updated_at = self.clock.now().astimezone(UTC)
-                self._count(name, row.external_id)
+                self.count_effect(name, row)
         return _yes(rows[0])
 
     def _delete(self, name: str, request: Request) -> Response:
@@ -301,7 +302,7 @@ class FakeCrm(FakeServer):
         for row in rows:
             del self.tables[name].rows[row.id]
         del self.tables[name].by_external[key]
-        self._count(name, key)
+        self.count_effect(name, rows[0])
         return _yes(rows[0])
 
     def _once(

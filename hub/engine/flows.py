@@ -7,15 +7,23 @@ from collections.abc import Mapping as Dict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 from croniter import croniter
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from hub.mapping import Library, Mapping, load_mapping
 from hub.sdk.errors import ConfigError, HubError
 from hub.sdk.loading import Strict, load_yaml, suggestion, validate
+
+
+def _percent(value: object) -> object:
+    """`10%` or `10` as a number."""
+    return value.strip().removesuffix("%") if isinstance(value, str) else value
+
+
+Percent = Annotated[float, BeforeValidator(_percent), Field(ge=0, le=100)]
 
 
 class Source(Strict):
@@ -33,12 +41,17 @@ class Schedule(Strict):
 
 
 class Target(Strict):
-    """Either a sink of a connection or an entity of the hub's own store."""
+    """Either a sink of a connection or an entity of the hub's own store.
+
+    `delete` says what to do with records that the source deleted; never more than `delete_guard`
+    per cent of them because of one read.
+    """
 
     entity: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
     connection: str | None = None
     sink: str | None = None
     delete: Literal["ignore", "deactivate", "delete"] = "ignore"
+    delete_guard: Percent = 10.0
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:

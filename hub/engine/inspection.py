@@ -11,8 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from hub.engine.deployment import Deployment, open_deployment
+from hub.engine.entries import Entry, split_keyless
 from hub.engine.flows import Catalogue, Flow
-from hub.engine.pages import Entry, split_keyless
 from hub.mapping import FieldProblem, Reference, TestFailure
 from hub.sdk.auth import TokenCache
 from hub.sdk.clock import SystemClock

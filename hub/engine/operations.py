@@ -260,6 +260,7 @@ def run_row(run: Run) -> Row:
         "pending": max(0, counts["pending"]),
         "repeated": counts["repeated"],
         "coalesced": counts["coalesced"],
+        "removed": counts["removed"],
         "grouped": counts["grouped"],
     }
     error = None

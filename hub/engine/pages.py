@@ -1,24 +1,23 @@
-"""One page of rows: map them, compare them with the ledger, and write what changed.
+"""One page of entries: compare them with the ledger, and write what changed.
 
-`map_rows` is pure; `write_page` runs inside the page's transaction.
+Everything here runs inside the page's transaction.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy.engine import Connection
 
+from hub.engine.entries import Entry
 from hub.engine.flows import Flow
 from hub.mapping import FieldProblem
-from hub.sdk.body import key_parts
 from hub.sdk.errors import RecordRejected
-from hub.sdk.records import Op, Row, join_key
+from hub.sdk.records import Op, Row
 from hub.store.dead_letters import (
     DeadLetter,
     DeadLetterKind,
@@ -35,31 +34,20 @@ from hub.store.ledger import (
     update_links,
 )
 from hub.store.records import Change, put_records
-from hub.store.rows import plain_text
 from hub.store.runs import Run, add_counts, finish_delivered
 
-_encode = msgspec.json.Encoder(decimal_format="string").encode
-_encode_sorted = msgspec.json.Encoder(decimal_format="string", order="sorted").encode
-MAX_KEY = 512
-"""Longest key the ledger takes, in characters."""
-
 _STOPPED = {LinkState.HELD, LinkState.REJECTED}
+_NOTHING = "{}"
 
 
-class Entry(NamedTuple):
-    """A row with its outcome: `doc` (JSON) and `digest` when it went through, else `problems`.
-
-    `doc` is None as well when the ledger knows the row: then `digest` is the one it has.
-    """
+class Wish(NamedTuple):
+    """What the target should be told of one record; `doc` is its JSON text."""
 
     source_key: str
-    outcome: str
-    target_key: str | None
-    source_hash: bytes | None
-    doc: str | None
-    digest: bytes | None
-    row: Row
-    problems: tuple[FieldProblem, ...] = ()
+    target_key: str
+    doc: str
+    revision: int
+    op: Op
 
 
 @dataclass(slots=True)
@@ -68,65 +56,6 @@ class PageWrite:
 
     counts: Counter[str] = field(default_factory=Counter)
     has_deliveries: bool = False
-
-
-def map_rows(
-    flow: Flow,
-    rows: Iterable[tuple[str, Row]],
-    known: dict[str, Link],
-    references: dict[tuple[str, str], str],
-) -> list[Entry]:
-    """The rows, each with its source key, mapped and hashed.
-
-    A row that is the same as last time under the same mapping is not mapped again, unless its
-    fields point at other records: those may have changed. Another target makes every hash new.
-    """
-    mapping = flow.mapping
-    apply, encode, encode_row, blake2b = mapping.apply, _encode_sorted, _encode, hashlib.blake2b
-    version = flow.version.encode()
-    target = hashlib.blake2b(flow.target.ref.encode(), digest_size=16).digest()
-    recall = {} if mapping.has_links else known
-    entries: list[Entry] = []
-    for source_key, row in rows:
-        seen = blake2b(encode_row(row), digest_size=16, key=version).digest()
-        link = recall.get(source_key)
-        if link is not None and link.source_hash == seen and link.content_hash is not None:
-            key, digest = link.target_key, link.content_hash
-            entries.append(Entry(source_key, "ok", key, seen, None, digest, row))
-            continue
-        mapped = apply(row, references)
-        if mapped.outcome == "ok":
-            text = encode(mapped.data)
-            digest = blake2b(text, digest_size=16, key=target).digest()
-            entries.append(Entry(source_key, "ok", mapped.key, seen, text.decode(), digest, row))
-        else:
-            problems = tuple(mapped.problems)
-            entries.append(
-                Entry(source_key, mapped.outcome, mapped.key, seen, None, None, row, problems)
-            )
-    return entries
-
-
-def split_keyless(
-    rows: Sequence[Row], key_fields: Sequence[str]
-) -> tuple[list[tuple[str, Row]], list[Entry]]:
-    """The rows with their source key, and a rejected entry for each row that has no usable key."""
-    keyed: list[tuple[str, Row]] = []
-    rejected: list[Entry] = []
-    for row in rows:
-        parts = key_parts(row, key_fields)
-        if None in parts:
-            missing = key_fields[parts.index(None)]
-            rejected.append(_keyless(row, FieldProblem(missing, None, "record.key_missing", {})))
-            continue
-        key = join_key(parts)
-        if len(key) <= MAX_KEY and plain_text(key) == key:
-            keyed.append((key, row))
-            continue
-        code = "record.key_too_long" if len(key) > MAX_KEY else "record.key_unstorable"
-        params: dict[str, object] = {"limit": MAX_KEY}
-        rejected.append(_keyless(row, FieldProblem(key_fields[0], ascii(key), code, params)))
-    return keyed, rejected
 
 
 def write_page(
@@ -138,22 +67,37 @@ def write_page(
     now_ms: int,
 ) -> PageWrite:
     """Compare with the ledger and write links, records or deliveries, and dead letters."""
-    result = PageWrite()
     newest = {entry.source_key: entry for entry in entries}
-    result.counts.update(_superseded(entries, newest))
     page = _Page(flow, run, known)
+    page.counts.update(_superseded(entries, newest))
+    page.counts["repeated"] += len(entries) - len(newest)
     for entry in newest.values():
         page.sort(entry)
-    result.counts.update(page.counts)
-    result.counts["repeated"] += len(entries) - len(newest)
+    return _write(connection, page, now_ms)
+
+
+def write_removals(
+    connection: Connection, flow: Flow, run: Run, gone: Sequence[Link], now_ms: int
+) -> PageWrite:
+    """Tell the target of records that the source no longer has."""
+    page = _Page(flow, run, {})
+    for link in gone:
+        page.counts["removed"] += 1
+        page.remove(link)
+    return _write(connection, page, now_ms)
+
+
+def _write(connection: Connection, page: _Page, now_ms: int) -> PageWrite:
+    flow = page.flow
     insert_links(connection, page.new_links)
     update_links(connection, page.changed_links)
     if page.seen:
-        mark_seen(connection, flow.id, page.seen, run.seen_mark)
+        mark_seen(connection, flow.id, page.seen, page.seen_mark)
     if page.recovered:
         resolve_dead_letters(connection, flow.id, page.recovered, now_ms)
     put_dead_letters(connection, page.letters, now_ms)
-    _send_on(connection, flow, run.id, page.changes, result, now_ms)
+    result = PageWrite(page.counts)
+    _send_on(connection, flow, page.run_id, page.wishes, result, now_ms)
     return result
 
 
@@ -171,7 +115,7 @@ class _Page:
         self.seen: list[str] = []
         self.recovered: list[str] = []
         self.letters: list[DeadLetter] = []
-        self.changes: list[tuple[Entry, int]] = []
+        self.wishes: list[Wish] = []
         self._to_sink = flow.target.sink is not None
 
     def sort(self, entry: Entry) -> None:
@@ -180,6 +124,8 @@ class _Page:
             self.counts["repeated"] += 1
         if entry.outcome == "ok":
             self._sort_mapped(entry, link)
+        elif entry.outcome == "deleted":
+            self._sort_deleted(entry, link)
         else:
             self._sort_stopped(entry, link)
 
@@ -192,9 +138,45 @@ class _Page:
         revision = 1 if link is None else link.revision + 1
         state = LinkState.PENDING if self._to_sink else LinkState.SYNCED
         self._keep(entry, link, revision, state)
-        self.changes.append((entry, revision))
+        if entry.target_key and entry.doc is not None:
+            wish = Wish(entry.source_key, entry.target_key, entry.doc, revision, Op.UPSERT)
+            self.wishes.append(wish)
         if link is not None and link.state in _STOPPED:
             self.recovered.append(entry.source_key)
+
+    def _sort_deleted(self, entry: Entry, link: Link | None) -> None:
+        """The source says that the record is gone."""
+        if link is not None:
+            self.seen.append(entry.source_key)
+        if link is None or link.revision == 0 or self.flow.target.delete == "ignore":
+            self.counts["skipped"] += 1
+            return
+        self.counts["mapped"] += 1
+        if link.state == LinkState.TOMBSTONED:
+            self.counts["unchanged"] += 1
+            return
+        self.remove(link)
+
+    def remove(self, link: Link) -> None:
+        """Tell the target that the record is gone; if it comes back, its link lives on."""
+        revision = link.revision + 1
+        self.changed_links.append(
+            {
+                "flow_id": self.flow.id,
+                "source_key": link.source_key,
+                "target_key": link.target_key,
+                "source_hash": None,
+                "content_hash": None,
+                "revision": revision,
+                "state": LinkState.TOMBSTONED.value,
+                "seen_run": link.seen_run,
+            }
+        )
+        op = Op.DELETE if self.flow.target.delete == "delete" else Op.DEACTIVATE
+        key = link.target_key or ""
+        self.wishes.append(Wish(link.source_key, key, _NOTHING, revision, op))
+        if link.state in _STOPPED:
+            self.recovered.append(link.source_key)
 
     def _sort_stopped(self, entry: Entry, link: Link | None) -> None:
         self.counts[entry.outcome] += 1
@@ -208,10 +190,11 @@ class _Page:
     def _keep(self, entry: Entry, link: Link | None, revision: int, state: LinkState) -> None:
         flow_id, key, target = self.flow.id, entry.source_key, entry.target_key
         if link is None:
-            pushed = 0 if self._to_sink else revision
+            # A record of the hub's own store is there at once, under its key.
+            target_id, pushed = (None, 0) if self._to_sink else (target, revision)
             ends = (revision, pushed, state.value, self.seen_mark)
             self.new_links.append(
-                NewLink(flow_id, key, target, None, entry.source_hash, entry.digest, *ends)
+                NewLink(flow_id, key, target, target_id, entry.source_hash, entry.digest, *ends)
             )
             return
         self.changed_links.append(
@@ -228,12 +211,6 @@ class _Page:
         )
 
 
-def _keyless(row: Row, problem: FieldProblem) -> Entry:
-    # The content names it, so that reading it again does not open a second dead letter.
-    digest = hashlib.blake2b(_encode_sorted(row), digest_size=16).hexdigest()
-    return Entry(f"?{digest}", "rejected", None, None, None, None, row, (problem,))
-
-
 def _superseded(entries: Sequence[Entry], newest: dict[str, Entry]) -> Counter[str]:
     """Counts of rows that a later row of the same key and page replaces."""
     counts: Counter[str] = Counter()
@@ -248,27 +225,27 @@ def _send_on(
     connection: Connection,
     flow: Flow,
     run_id: int,
-    changes: Sequence[tuple[Entry, int]],
+    wishes: Sequence[Wish],
     result: PageWrite,
     now_ms: int,
 ) -> None:
-    if not changes:
+    if not wishes:
         return
     if flow.target.entity is not None:
-        _write_records(connection, flow.target.entity, changes, now_ms)
-        result.counts["written"] += len(changes)
+        _write_records(connection, flow.target.entity, wishes, now_ms)
+        result.counts["written"] += len(wishes)
         return
     rows = [
         {
-            "target_key": entry.target_key,
+            "target_key": wish.target_key,
             "flow_id": flow.id,
-            "source_key": entry.source_key,
+            "source_key": wish.source_key,
             "run_id": run_id,
-            "op": Op.UPSERT.value,
-            "revision": revision,
-            "payload_text": entry.doc,
+            "op": wish.op.value,
+            "revision": wish.revision,
+            "payload_text": wish.doc,
         }
-        for entry, revision in changes
+        for wish in wishes
     ]
     replaced = put_deliveries(connection, flow.target.ref, rows, now_ms)
     result.counts["pending"] += len(rows)
@@ -279,19 +256,16 @@ def _send_on(
 
 
 def _write_records(
-    connection: Connection, entity: str, changes: Sequence[tuple[Entry, int]], now_ms: int
+    connection: Connection, entity: str, wishes: Sequence[Wish], now_ms: int
 ) -> None:
-    newest = {entry.target_key: (entry, revision) for entry, revision in changes}
-    put_records(
-        connection,
-        entity,
-        [
-            Change(key, entry.doc or "", revision)
-            for key, (entry, revision) in newest.items()
-            if key
-        ],
-        now_ms,
-    )
+    newest = {wish.target_key: wish for wish in wishes}
+    changes = [
+        Change(key, wish.doc, wish.revision)
+        if wish.op is Op.UPSERT
+        else Change(key, None, wish.revision, deleted=1)
+        for key, wish in newest.items()
+    ]
+    put_records(connection, entity, changes, now_ms)
 
 
 def _letter(flow: Flow, run_id: int, entry: Entry) -> DeadLetter:

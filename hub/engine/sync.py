@@ -11,7 +11,7 @@ Killed at any point, the job starts again from the cursor of the last committed 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hub.engine.crash import crash_point
+from hub.engine.entries import Entry, map_rows, split_keyless
 from hub.engine.flows import Flow
-from hub.engine.pages import Entry, map_rows, split_keyless, write_page
+from hub.engine.pages import write_page
+from hub.engine.reconcile import check_read
+from hub.engine.removals import remove_missing
 from hub.engine.wakes import wake_sink
 from hub.mapping import fields_seen
 from hub.sdk.errors import AuthError, ContractBroken, HubError, LostRace, TransientError
@@ -36,6 +39,7 @@ from hub.store.runs import (
     RunState,
     as_text,
     finish_delivered,
+    first_mark,
     known_fields,
     load_run,
     move_run,
@@ -85,13 +89,14 @@ def apply_page(
     rows: Sequence[tuple[str, Row]],
     step: Run,
     rejected: Sequence[Entry] = (),
+    is_deleted: Callable[[Row], bool] | None = None,
 ) -> Run:
     """Map `rows` and commit them together with `step`, the run as it stands behind this page."""
     keys = {key for key, _ in rows}.union(entry.source_key for entry in rejected)
     with hub.store.reading() as connection:
         # Read before the transaction: only this run, guarded by `move_run`, changes them.
         known = ledger.links_of(connection, flow.id, list(keys))
-    mapped = map_rows(flow, rows, known, _references(hub, flow, rows))
+    mapped = map_rows(flow, rows, known, _references(hub, flow, rows), is_deleted)
     entries = [*mapped, *rejected]
     crash_point("page.mapped")
     now = hub.now_ms()
@@ -142,9 +147,10 @@ def _read(hub: Hub, flow: Flow, run: Run) -> Run:
             counts=counts,
         )
         if flow.mapping.group is None:
-            run = apply_page(hub, flow, run, rows, step, rejected)
+            run = apply_page(hub, flow, run, rows, step, rejected, reader.is_deleted)
         else:
-            run = _stage_page(hub, flow, run, rows, step, rejected)
+            alive = [(key, row) for key, row in rows if not reader.is_deleted(row)]
+            run = _stage_page(hub, flow, run, alive, step, rejected)
     return run
 
 
@@ -164,7 +170,8 @@ def _stage_page(
         keyless = ledger.links_of(connection, flow.id, [one.source_key for one in rejected])
         written = write_page(connection, flow, run, rejected, keyless, hub.now_ms())
         counts = dict(written.counts)
-        counts["rows_read"] = len(rows) + len(rejected)
+        counts["rows_read"] = step.counts["rows_read"] - run.counts["rows_read"]
+        counts["skipped"] = counts["rows_read"] - len(rows) - len(rejected)
         counts["repeated"] = counts.get("repeated", 0) + len(rows) - new
         return _commit(hub, connection, flow, run, step, counts)
 
@@ -225,6 +232,7 @@ def _commit(
 
 def _close_read(hub: Hub, connection: Connection, flow: Flow, run: Run) -> None:
     """The read is complete: the next one may start from where this one began."""
+    check_read(connection, run)
     staging.clear_stage(connection, run.id)
     state: dict[str, Any] = {
         "watermark_at": run.started_at,
@@ -235,6 +243,8 @@ def _close_read(hub: Hub, connection: Connection, flow: Flow, run: Run) -> None:
         state["fields_text"] = as_text(sorted(run.fields))
     if run.kind == "full":
         resolve_keyless(connection, flow.id, run.id, hub.now_ms())
+        remove_missing(hub, connection, flow, run)
+        state["full_mark"] = first_mark(run.id)
     set_flow_state(connection, flow.id, **state)
     finish_delivered(connection, run.id, hub.now_ms())
 
@@ -248,9 +258,10 @@ def _prove_complete(hub: Hub, connection: Connection, flow: Flow, run: Run) -> R
     """
     if run.source_total is None:
         return run
-    short = run.distinct_in_pass < run.source_total
+    off = run.distinct_in_pass < run.source_total
+    off = off or run.distinct_in_pass > max(run.source_total, run.pass_total or 0)
     counted = hub.session(flow.source.connection).stream(flow.source.stream).pages_are_counted
-    if not short and not (counted and run.pass_total != run.source_total):
+    if not off and not (counted and run.pass_total != run.source_total):
         return run
     if run.pass_no + 1 >= MOST_PASSES:
         raise ContractBroken(

@@ -21,6 +21,7 @@ class LinkState(StrEnum):
     SKIPPED = "skipped"
     HELD = "held"
     REJECTED = "rejected"
+    TOMBSTONED = "tombstoned"
 
 
 class Link(NamedTuple):
@@ -89,6 +90,22 @@ def mark_seen(connection: Connection, flow_id: str, keys: Sequence[str], mark: i
         connection.execute(statement, {"flow": flow_id, "run": mark, **params})
 
 
+def missing_links(connection: Connection, flow_id: str, before_mark: int, limit: int) -> list[Link]:
+    """Links with a target that no pass since `before_mark` has met, at most `limit`."""
+    columns = [getattr(link.c, name) for name in Link._fields]
+    statement = sa.select(*columns).where(_missing(flow_id, before_mark)).limit(limit)
+    return [Link._make(row) for row in connection.execute(statement)]
+
+
+def count_missing(connection: Connection, flow_id: str, before_mark: int) -> tuple[int, int]:
+    """How many links with a target were not met since `before_mark`, and how many there are."""
+    counts = [
+        connection.execute(sa.select(sa.func.count()).select_from(link).where(condition))
+        for condition in (_missing(flow_id, before_mark), _with_target(flow_id))
+    ]
+    return int(counts[0].scalar_one()), int(counts[1].scalar_one())
+
+
 def target_ids(
     connection: Connection, flow_ids: Sequence[str], keys: Sequence[str]
 ) -> dict[str, str]:
@@ -117,6 +134,19 @@ def refuse_links(connection: Connection, refused: Sequence[dict[str, Any]]) -> N
     """A target refused a revision: `flow_id`, `source_key`, `revision` per row."""
     if refused:
         connection.execute(_REFUSE, [{f"b_{name}": row[name] for name in row} for row in refused])
+
+
+def _with_target(flow_id: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        link.c.flow_id == flow_id,
+        link.c.target_key.is_not(None),
+        link.c.revision > 0,
+        link.c.state != LinkState.TOMBSTONED.value,
+    )
+
+
+def _missing(flow_id: str, before_mark: int) -> sa.ColumnElement[bool]:
+    return sa.and_(_with_target(flow_id), link.c.seen_run < before_mark)
 
 
 _CHANGED = ("source_hash", "content_hash", "target_key", "revision", "state", "seen_run")

@@ -14,11 +14,12 @@ from hub.store.tables import record
 
 
 class Change(NamedTuple):
-    """A new or changed record; `doc` is its JSON text."""
+    """A new, changed or deleted record; `doc` is its JSON text, None for a deleted one."""
 
     record_key: str
-    doc: str
+    doc: str | None
     revision: int
+    deleted: int = 0
 
 
 def put_records(
@@ -34,8 +35,8 @@ def put_records(
     old: list[dict[str, Any]] = []
     for number, change in enumerate(changes, first):
         if change.record_key not in known:
-            key, doc, revision = change
-            new.append((entity, key, doc, revision, number, 0, now_ms))
+            key, doc, revision, deleted = change
+            new.append((entity, key, doc, revision, number, deleted, now_ms))
         else:
             old.append(
                 {
@@ -44,6 +45,7 @@ def put_records(
                     "b_doc": change.doc,
                     "b_revision": change.revision,
                     "b_number": number,
+                    "b_deleted": change.deleted,
                     "b_now": now_ms,
                 }
             )
@@ -111,7 +113,7 @@ _UPDATE = (
         doc_text=sa.bindparam("b_doc"),
         revision=sa.bindparam("b_revision"),
         change_no=sa.bindparam("b_number"),
-        deleted=0,
+        deleted=sa.bindparam("b_deleted"),
         changed_at=sa.bindparam("b_now"),
     )
 )

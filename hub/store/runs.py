@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,9 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hub.sdk.errors import LostRace
+from hub.sdk.errors import HubError, LostRace
 from hub.store.rows import decode_json, encode_json
 from hub.store.tables import flow_state, run
+
+log = logging.getLogger("hub.store.runs")
 
 
 class RunState(StrEnum):
@@ -46,6 +49,7 @@ COUNTS = (
     "written",
     "refused",
     "coalesced",
+    "removed",
     "pending",
 )
 
@@ -85,13 +89,18 @@ class Run:
     @property
     def seen_mark(self) -> int:
         """What links get that this pass of this run has met."""
-        return self.id * MOST_PASSES + self.pass_no
+        return first_mark(self.id) + self.pass_no
 
     @property
     def distinct_in_pass(self) -> int:
         """How many different rows the current pass has read."""
         read = self.counts["rows_read"] - self.pass_read
         return read - (self.counts["repeated"] - self.pass_repeated)
+
+
+def first_mark(run_id: int) -> int:
+    """The mark of a run's first pass: lower ones belong to earlier runs."""
+    return run_id * MOST_PASSES
 
 
 def create_run(
@@ -177,13 +186,31 @@ def add_counts(connection: Connection, run_id: int, counts: Mapping[str, int]) -
 
 
 def finish_delivered(connection: Connection, run_id: int, now_ms: int) -> bool:
-    """Close a run whose pages are all read and whose deliveries are all settled."""
-    statement = (
-        run.update()
-        .where(run.c.id == run_id, run.c.state == RunState.DELIVERING.value, run.c.pending <= 0)
-        .values(state=RunState.DONE.value, finished_at=now_ms)
+    """Close a run whose pages are all read and whose deliveries are all settled.
+
+    A run whose counts do not add up fails, and the flow's next run reads again what it read.
+    """
+    settled = run.update().where(
+        run.c.id == run_id, run.c.state == RunState.DELIVERING.value, run.c.pending <= 0
     )
-    return connection.execute(statement).rowcount == 1
+    even = settled.where(run.c.pending == 0, run.c.mapped + run.c.removed == _OUTCOMES)
+    done = connection.execute(even.values(state=RunState.DONE.value, finished_at=now_ms)).rowcount
+    if done:
+        return True
+    odd = HubError("run.unbalanced", run=run_id)
+    failed = {"error_code": odd.code, "error_text": str(odd), "finished_at": now_ms}
+    if not connection.execute(settled.values(state=RunState.FAILED.value, **failed)).rowcount:
+        return False
+    log.error("run %d: the outcomes of its records do not add up", run_id)
+    _read_again(connection, run_id)
+    return True
+
+
+def _read_again(connection: Connection, run_id: int) -> None:
+    flow_id, since_at = connection.execute(
+        sa.select(run.c.flow_id, run.c.since_at).where(run.c.id == run_id)
+    ).one()
+    set_flow_state(connection, flow_id, watermark_at=since_at)
 
 
 def lock_flow(connection: Connection, flow_id: str) -> None:
@@ -229,6 +256,9 @@ def set_flow_state(connection: Connection, flow_id: str, **values: object) -> No
                 )
         except sa.exc.IntegrityError:
             connection.execute(statement)
+
+
+_OUTCOMES = run.c.unchanged + run.c.written + run.c.refused + run.c.coalesced
 
 
 def _run(row: Any) -> Run:

@@ -67,6 +67,12 @@ def next_groups(
     return groups
 
 
+def count_staged(connection: Connection, run_id: int) -> int:
+    """How many source rows the run keeps."""
+    statement = sa.select(sa.func.count()).select_from(stage).where(stage.c.run_id == run_id)
+    return int(connection.execute(statement).scalar_one())
+
+
 def clear_stage(connection: Connection, run_id: int) -> None:
     """Forget the staged rows of a run."""
     connection.execute(stage.delete().where(stage.c.run_id == run_id))
