@@ -182,7 +182,7 @@ def test_a_surprise_is_a_problem_without_its_details(
     def broken(*_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr("hub.engine.operations.list_runs", broken)
+    monkeypatch.setattr("hub.engine.operations.flows.list_runs", broken)
     answer = call("GET", "/v1/runs")
     is_problem(answer, 500, "api.internal")
     assert "secret detail" not in answer.text
