@@ -1,7 +1,9 @@
 """Telling a fake in another process to misbehave: the paths under `/_fake/`.
 
+A fault proxy offers the same under `/_proxy/`, so that those of a fake behind it stay in reach.
+
 POST /_fake/misbehave {"fault": "status", "path": null, "method": null, "times": 1, "after": 0,
-                       "options": {"status": 503}}
+                       "chance": 1.0, "options": {"status": 503}}
 POST /_fake/alter     {"name": "put", "path": "/api/x", "times": 1, "after": 0,
                        "options": {"at": "row_count", "value": "99"}}
 POST /_fake/behave    forget what has not happened yet
@@ -13,18 +15,16 @@ GET  /_fake/state     what the fake holds
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from hub.sdk.testing.messages import Request, Response
-
-if TYPE_CHECKING:
-    from hub.sdk.testing.server import FakeServer
+from hub.sdk.testing.misbehaving import Misbehaving
 
 
-def control(server: FakeServer, request: Request) -> Response:
-    """The answer to a request under `/_fake/`; 400 with the reason for a wrong order."""
+def control(server: Misbehaving, request: Request) -> Response:
+    """The answer to a request for control; 400 with the reason for a wrong order."""
     action = request.path.rpartition("/")[2]
     try:
         if request.method == "GET":
@@ -35,7 +35,7 @@ def control(server: FakeServer, request: Request) -> Response:
         return Response(400, json={"ok": False, "reason": f"{type(error).__name__}: {error}"})
 
 
-def _show(server: FakeServer, action: str, request: Request) -> Response:
+def _show(server: Misbehaving, action: str, request: Request) -> Response:
     if action == "state":
         with server.lock:
             return Response(json=server.state())
@@ -46,10 +46,11 @@ def _show(server: FakeServer, action: str, request: Request) -> Response:
     return Response(404, json={"ok": False, "reason": f"no {action!r}; known: log, state"})
 
 
-def _order(server: FakeServer, action: str, given: Mapping[str, Any]) -> Any:
+def _order(server: Misbehaving, action: str, given: Mapping[str, Any]) -> Any:
     when = {name: given[name] for name in ("times", "after", "method") if name in given}
     options = given.get("options", {})
     if action == "misbehave":
+        when |= {"chance": given["chance"]} if "chance" in given else {}
         return server.misbehave(given["fault"], given.get("path"), **when, **options)
     if action == "alter":
         return server.alter(given.get("path"), str(given["name"]), **when, **options)

@@ -24,6 +24,7 @@ class Fault(enum.StrEnum):
     HUGE_HEADER = "huge_header"  # a 2 MB header
     SILENCE = "silence"  # the request is read, nothing is answered
     DRIP = "drip"  # the body arrives one byte per interval
+    SLOW_BODY = "slow_body"  # the body arrives at so many bytes per second
     SLOW_HEADERS = "slow_headers"  # the head arrives one byte per interval
     DELAY = "delay"  # the right answer, late
     GZIP_BOMB = "gzip_bomb"  # about 194 kB that inflate to 200 MB
@@ -37,6 +38,7 @@ class Fault(enum.StrEnum):
     LOST_ANSWER = "lost_answer"  # handled (committed), then the connection is reset
     TIMEOUT_AFTER = "timeout_after"  # handled (committed), then silence
     DUPLICATE_REQUEST = "duplicate_request"  # handled twice, as by a repeating proxy
+    DUPLICATE_ANSWER = "duplicate_answer"  # handled once, answered twice
 
 
 OPTIONS: Mapping[Fault, Mapping[str, Any]] = {
@@ -48,6 +50,7 @@ OPTIONS: Mapping[Fault, Mapping[str, Any]] = {
     Fault.HUGE_HEADER: {"size": 2_000_000},
     Fault.SILENCE: {},
     Fault.DRIP: {"interval": 0.5},
+    Fault.SLOW_BODY: {"rate": 10_000},
     Fault.SLOW_HEADERS: {"interval": 0.5},
     Fault.DELAY: {"seconds": 1.0},
     Fault.GZIP_BOMB: {"inflated": 200_000_000},
@@ -61,6 +64,7 @@ OPTIONS: Mapping[Fault, Mapping[str, Any]] = {
     Fault.LOST_ANSWER: {},
     Fault.TIMEOUT_AFTER: {},
     Fault.DUPLICATE_REQUEST: {},
+    Fault.DUPLICATE_ANSWER: {},
 }
 
 HANDLED = frozenset(
@@ -68,6 +72,7 @@ HANDLED = frozenset(
         Fault.CUT_BODY,
         Fault.CUT_CHUNK,
         Fault.DRIP,
+        Fault.SLOW_BODY,
         Fault.SLOW_HEADERS,
         Fault.DELAY,
         Fault.GBK_JSON,
@@ -75,6 +80,7 @@ HANDLED = frozenset(
         Fault.LOST_ANSWER,
         Fault.TIMEOUT_AFTER,
         Fault.DUPLICATE_REQUEST,
+        Fault.DUPLICATE_ANSWER,
     }
 )
 """Faults whose request is handled, so that its effect happens. The others change nothing."""
@@ -125,6 +131,7 @@ class Schedule(Generic[Act]):
     """Acts waiting for their request. Safe for threads; the same `seed` gives the same chances."""
 
     seed: int = 0
+    taken: int = 0
     _entries: list[_Entry[Act]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _random: Random = field(init=False)
@@ -146,6 +153,10 @@ class Schedule(Generic[Act]):
         `path` is an exact path, a route as it was registered, or a pattern with `*`. With a
         `chance` below 1 only that share of the requests is hit.
         """
+        if times is not None and times < 1:
+            raise ValueError(f"times {times} is not at least 1 (null: always)")
+        if after < 0:
+            raise ValueError(f"after {after} is not at least 0")
         if not 0 < chance <= 1:
             raise ValueError(f"chance {chance} is not above 0 and at most 1")
         wanted = method.upper() if method else None
@@ -169,6 +180,7 @@ class Schedule(Generic[Act]):
                 if entry.left is not None:
                     entry.left -= 1
                 taken.append(entry.act)
+            self.taken += len(taken)
             self._entries = [entry for entry in self._entries if entry.left != 0]
         return taken
 

@@ -76,14 +76,25 @@ def head(status: int, headers: Mapping[str, str]) -> bytes:
 
 def head_of(response: Response, content: bytes) -> bytes:
     """The head of a complete, honest answer."""
-    headers = {"Content-Type": response.media_type, "Content-Length": str(len(content))}
+    headers = {"Content-Type": response.media_type} if response.media_type else {}
+    if may_have_body("GET", response.status):
+        headers["Content-Length"] = str(len(content))
     return head(response.status, {**headers, **response.headers})
 
 
-def whole(response: Response) -> bytes:
-    """The complete, honest answer as bytes."""
-    content = response.content()
-    return head_of(response, content) + content
+def whole(response: Response, method: str = "GET") -> bytes:
+    """The complete, honest answer to a request by `method` as bytes."""
+    return head_of(response, response.content()) + sent_body(response, method)
+
+
+def sent_body(response: Response, method: str) -> bytes:
+    """What follows the head of an answer to `method`."""
+    return response.content() if may_have_body(method, response.status) else b""
+
+
+def may_have_body(method: str, status: int) -> bool:
+    """Whether HTTP lets a body follow: never to HEAD, nor after 1xx, 204 and 304."""
+    return method != "HEAD" and status >= 200 and status not in (204, 304)
 
 
 def parse_head(raw: bytes) -> tuple[str, dict[str, str]]:
@@ -94,6 +105,14 @@ def parse_head(raw: bytes) -> tuple[str, dict[str, str]]:
         name, _, value = line.partition(":")
         headers[name.strip().lower()] = value.strip()
     return first, headers
+
+
+def chunk_size(line: bytes) -> int:
+    """The size in the first line of a chunk. Raises ValueError."""
+    digits = line.partition(b";")[0].strip()
+    if not digits or digits.strip(b"0123456789abcdefABCDEF") or len(digits) > 15:
+        raise ValueError(f"{line[:40]!r} is no size of a chunk")
+    return int(digits, 16)
 
 
 def request_of(first: str, headers: Mapping[str, str], body: bytes, time: float) -> Request | None:

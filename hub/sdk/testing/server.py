@@ -5,25 +5,23 @@ from __future__ import annotations
 import re
 import socket
 import threading
-import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
-from hub.sdk.testing.alterations import COMMON, NamedAlteration
-from hub.sdk.testing.faults import HANDLED, Alteration, Fault, Misbehaviour, Schedule, misbehaviour
+from hub.sdk.testing.control import control
+from hub.sdk.testing.faults import HANDLED, Fault
 from hub.sdk.testing.messages import Request, Response, decode_json
+from hub.sdk.testing.misbehaving import Misbehaving
+from hub.sdk.testing.ways import End, script
 from hub.sdk.testing.wire import Wire
 
 Handler = Callable[[Request], Response]
 
 CONTROL = "/_fake/"
-_KEPT_REQUESTS = 50_000
-_KEPT_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class _Route:
     handler: Handler
 
 
-class FakeServer:
+class FakeServer(Misbehaving):
     """Use as a context manager, or `start()` and `stop()`.
 
     A vendor's fake subclasses it, registers handlers with `route` and overrides `state`. Handlers
@@ -42,44 +40,25 @@ class FakeServer:
     control is offered under `/_fake/`: see `control.py`.
     """
 
-    def __init__(self, port: int = 0) -> None:
-        self.lock = threading.RLock()
-        self.alterations: dict[str, NamedAlteration] = dict(COMMON)
-        self.commands: dict[str, Callable[..., Any]] = {}
-        self._port = port
-        self._started_at = time.monotonic()
+    def __init__(self, port: int = 0, *, seed: int = 0) -> None:
+        super().__init__(port, seed)
         self._exact: dict[tuple[str, str], _Route] = {}
         self._patterns: list[_Route] = []
-        self._faults: Schedule[Misbehaviour] = Schedule()
-        self._altered: Schedule[Alteration] = Schedule()
-        self.failures: list[str] = []  # handlers that broke; leaving the `with` raises for them
-        self._log: deque[Request] = deque()
-        self._log_bytes = 0
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._log_lock = threading.Lock()
         self._stopped = threading.Event()
         self._links: dict[socket.socket, threading.Thread] = {}
         self._links_lock = threading.Lock()
         self._listener: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
-        self._control: Handler = _no_control
 
     # --- life ---------------------------------------------------------------------------------
 
-    def start(self) -> Self:
-        """Listen on 127.0.0.1; `port` 0 takes a free one."""
-        from hub.sdk.testing.control import control  # needs this module
-
-        self._control = lambda request: control(self, request)
+    def _begin(self, listener: socket.socket) -> None:
         self._stopped.clear()
-        listener = socket.create_server(("127.0.0.1", self._port), backlog=256)
         self._listener = listener
-        self._port = listener.getsockname()[1]
         self._acceptor = threading.Thread(
             target=self._accept, args=(listener,), name=f"fake-{self._port}", daemon=True
         )
         self._acceptor.start()
-        return self
 
     def stop(self) -> None:
         """Close every socket and join every thread; waits under way end at once."""
@@ -98,19 +77,6 @@ class FakeServer:
         for _, thread in links:
             thread.join(5)
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.stop()
-        if self.failures and kind is None:
-            raise RuntimeError(f"a handler of the fake broke: {self.failures[0]}")
-
-    @property
-    def url(self) -> str:
-        """The address of the running server, without a slash at the end."""
-        return f"http://127.0.0.1:{self._port}"
-
     # --- for the vendor's fake ----------------------------------------------------------------
 
     def route(self, method: str, path: str, handler: Handler) -> None:
@@ -127,86 +93,7 @@ class FakeServer:
         """Settings of a connection that talks to this fake, secrets in plain."""
         return {"base_url": self.url}
 
-    def state(self) -> dict[str, Any]:
-        """What the fake holds, as JSON; shown at `/_fake/state`."""
-        return {}
-
-    # --- misbehaving --------------------------------------------------------------------------
-
-    def misbehave(
-        self,
-        fault: Fault | str,
-        path: str | None = None,
-        method: str | None = None,
-        times: int | None = 1,
-        after: int = 0,
-        chance: float = 1.0,
-        **options: Any,
-    ) -> None:
-        """Do `fault` to the next `times` matching requests (None: all), after `after` good ones.
-
-        `path` may hold `*`; `chance` is the share of the matching requests that is hit.
-        """
-        self._faults.add(misbehaviour(fault, options), path, method, times, after, chance)
-
-    def alter(
-        self,
-        path: str | None,
-        change: Alteration | str,
-        times: int | None = 1,
-        after: int = 0,
-        *,
-        method: str | None = None,
-        **options: Any,
-    ) -> None:
-        """Change the JSON of the next `times` matching answers, by a function or a known name."""
-        self._altered.add(self._alteration(change, options), path, method, times, after)
-
-    def behave(self) -> None:
-        """Forget all faults and alterations that have not happened yet."""
-        self._faults.clear()
-        self._altered.clear()
-
-    def _alteration(self, change: Alteration | str, options: Mapping[str, Any]) -> Alteration:
-        if not isinstance(change, str):
-            return change
-        if change not in self.alterations:
-            raise ValueError(f"no alteration {change!r}; known: {sorted(self.alterations)}")
-        return self.alterations[change](**options)
-
-    # --- what happened ------------------------------------------------------------------------
-
-    @property
-    def requests(self) -> list[Request]:
-        """The requests so far, oldest first (the last 50,000, or 64 MB of bodies)."""
-        with self._log_lock:
-            return list(self._log)
-
-    def count(self, path: str | None = None, method: str | None = None) -> int:
-        """How many requests came, misbehaved ones included."""
-        with self._log_lock:
-            return sum(
-                number
-                for (made, asked), number in self._counts.items()
-                if path in (None, asked) and method in (None, made)
-            )
-
-    def busiest(self, window: float, path: str | None = None) -> int:
-        """The largest number of requests inside any `window` seconds."""
-        times = sorted(r.time for r in self.requests if path in (None, r.path))
-        return _busiest(times, window)
-
-    def forget(self) -> None:
-        """Empty the log and the counts."""
-        with self._log_lock:
-            self._log.clear()
-            self._log_bytes = 0
-            self._counts.clear()
-
     # --- serving ------------------------------------------------------------------------------
-
-    def _now(self) -> float:
-        return time.monotonic() - self._started_at
 
     def _accept(self, listener: socket.socket) -> None:
         while not self._stopped.is_set():
@@ -237,19 +124,25 @@ class FakeServer:
     def _one(self, wire: Wire, request: Request) -> bool:
         """Answer one request; False when the connection must be closed."""
         if request.path.startswith(CONTROL):
-            wire.answer(self._control(request))
+            wire.answer(request, control(self, request))
             return True
         request, handler = self._find(request)
         self._note(request)
         acts = self._faults.take(request, only_first=True)
         if not acts:
-            wire.answer(self._handle(handler, request))
-            return request.headers.get("connection", "").lower() != "close"
+            wire.answer(request, self._handle(handler, request))
+            return _stays(request)
         fault = acts[0].fault
         response = self._handle(handler, request) if fault in HANDLED else Response()
         if fault is Fault.DUPLICATE_REQUEST:
             response = self._handle(handler, request)
-        return wire.misbehave(acts[0], request, response)
+        try:
+            steps = script(acts[0], request, response)
+        except ValueError as error:
+            problem = f"{request.method} {request.path}: the answer is not fit for {fault.value}"
+            self.failures.append(f"{problem}: {error}")
+            steps = [End.CLOSE]
+        return wire.perform(steps, request, response) and _stays(request)
 
     def _handle(self, handler: Handler, request: Request) -> Response:
         try:
@@ -280,21 +173,14 @@ class FakeServer:
                 return replace(request, route=route.template, params=params), route.handler
         return request, _not_found
 
-    def _note(self, request: Request) -> None:
-        with self._log_lock:
-            self._log.append(request)
-            self._log_bytes += len(request.body)
-            self._counts[(request.method, request.path)] += 1
-            while len(self._log) > _KEPT_REQUESTS or self._log_bytes > _KEPT_BYTES:
-                self._log_bytes -= len(self._log.popleft().body)
-
 
 def _not_found(request: Request) -> Response:
     return Response(404, json={"error": "not found", "path": request.path})
 
 
-def _no_control(request: Request) -> Response:
-    return _not_found(request)
+def _stays(request: Request) -> bool:
+    """Whether the other side wants to use the connection again."""
+    return request.headers.get("connection", "").lower() != "close"
 
 
 def _shut(link: socket.socket) -> None:
@@ -302,14 +188,3 @@ def _shut(link: socket.socket) -> None:
         link.shutdown(socket.SHUT_RDWR)
     except OSError:
         return  # already closed
-
-
-def _busiest(times: Iterable[float], window: float) -> int:
-    best = 0
-    recent: deque[float] = deque()
-    for moment in times:
-        recent.append(moment)
-        while moment - recent[0] >= window:
-            recent.popleft()
-        best = max(best, len(recent))
-    return best

@@ -1,4 +1,4 @@
-"""Running a fake as its own process."""
+"""Running a fake or a fault proxy as its own process."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import sys
 import threading
 from types import FrameType
 
-from hub.sdk.testing.server import FakeServer
+from hub.sdk.testing.misbehaving import Misbehaving
 
 
-def serve(server: FakeServer) -> None:
+def serve(server: Misbehaving) -> None:
     """Print the URL on the first line, then run until SIGTERM, SIGINT or the end of piped stdin."""
     done = threading.Event()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,10 +17,13 @@ from hub.sdk.testing.messages import (
     encode_json,
     head,
     head_of,
+    sent_body,
     whole,
 )
 
 _PAGE = "<!DOCTYPE html><html><body><h1>系统维护</h1></body></html>".encode()
+_TICK = 0.05
+"""Seconds between two pieces of a slow body."""
 _GARBAGE = b"\x16\x03\x01\x00\xfe\xff no status line here\r\n\r\n"
 
 
@@ -33,10 +36,16 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Drip:
-    """Send these bytes one by one, `interval` seconds apart."""
+    """Send these bytes `size` at a time, each time after `interval` seconds."""
 
     data: bytes
     interval: float
+    size: int = 1
+
+    def pieces(self) -> Iterator[bytes]:
+        """What is sent at a time."""
+        for start in range(0, len(self.data), self.size):
+            yield self.data[start : start + self.size]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,12 @@ def script(act: Misbehaviour, request: Request, response: Response) -> Sequence[
     return _WAYS[act.fault](act.options, request, response)
 
 
+def prepare(act: Misbehaviour) -> None:
+    """Make beforehand what takes seconds: an answer that comes late would be another fault."""
+    if act.fault is Fault.GZIP_BOMB:
+        _bomb(int(act.options["inflated"]))
+
+
 _Way = Callable[[Mapping[str, Any], Request, Response], Sequence[Step]]
 
 
@@ -93,14 +108,15 @@ def _honest(options: Mapping[str, Any], request: Request, response: Response) ->
 
 def _cut_body(options: Mapping[str, Any], request: Request, response: Response) -> Sequence[Step]:
     content = response.content()
-    return [Send(head_of(response, content) + content[: _kept(content, options)]), End.CLOSE]
+    body = sent_body(response, request.method)
+    return [Send(head_of(response, content) + body[: _kept(body, options)]), End.CLOSE]
 
 
 def _cut_chunk(options: Mapping[str, Any], request: Request, response: Response) -> Sequence[Step]:
-    content = response.content()
+    body = sent_body(response, request.method)
     headers = {"Content-Type": response.media_type, "Transfer-Encoding": "chunked"}
-    size = f"{len(content):x}\r\n".encode()
-    data = head(response.status, headers) + size + content[: _kept(content, options)]
+    size = f"{len(body):x}\r\n".encode() if body else b""
+    data = head(response.status, headers) + size + body[: _kept(body, options)]
     return [Send(data), End.CLOSE]
 
 
@@ -120,17 +136,23 @@ def _huge_header(
 
 
 def _drip(options: Mapping[str, Any], request: Request, response: Response) -> Sequence[Step]:
-    content = response.content()
-    interval = float(options["interval"])
-    return [Send(head_of(response, content)), Drip(content, interval), End.CLOSE]
+    body = sent_body(response, request.method)
+    drip = Drip(body, float(options["interval"]))
+    return [Send(head_of(response, response.content())), drip, End.CLOSE]
+
+
+def _slow_body(options: Mapping[str, Any], request: Request, response: Response) -> Sequence[Step]:
+    rate = float(options["rate"])
+    size = max(int(rate * _TICK), 1)
+    drip = Drip(sent_body(response, request.method), size / rate, size)
+    return [Send(head_of(response, response.content())), drip]
 
 
 def _slow_headers(
     options: Mapping[str, Any], request: Request, response: Response
 ) -> Sequence[Step]:
-    content = response.content()
-    interval = float(options["interval"])
-    return [Drip(head_of(response, content), interval), Send(content), End.CLOSE]
+    drip = Drip(head_of(response, response.content()), float(options["interval"]))
+    return [drip, Send(sent_body(response, request.method)), End.CLOSE]
 
 
 def _delay(options: Mapping[str, Any], request: Request, response: Response) -> Sequence[Step]:
@@ -139,7 +161,7 @@ def _delay(options: Mapping[str, Any], request: Request, response: Response) -> 
 
 def _gzip_bomb(options: Mapping[str, Any], request: Request, response: Response) -> Sequence[Step]:
     headers = {"Content-Encoding": "gzip"}
-    return [Send(whole(Response(body=_bomb(int(options["inflated"])), headers=headers)))]
+    return _answer(request, Response(body=_bomb(int(options["inflated"])), headers=headers))
 
 
 @cache
@@ -151,7 +173,7 @@ def _bomb(size: int) -> bytes:
 
 
 def _html(options: Mapping[str, Any], request: Request, response: Response) -> Sequence[Step]:
-    return [Send(whole(Response(body=_PAGE, media_type=str(options["media_type"]))))]
+    return _answer(request, Response(body=_PAGE, media_type=str(options["media_type"])))
 
 
 def _gbk(options: Mapping[str, Any], request: Request, response: Response) -> Sequence[Step]:
@@ -161,12 +183,12 @@ def _gbk(options: Mapping[str, Any], request: Request, response: Response) -> Se
         content = encode_json({**value, "说明": "编码"} if isinstance(value, dict) else ["编码"])
     body = content.decode().encode("gbk", "replace")
     media_type = str(options["media_type"])
-    return [Send(whole(Response(response.status, body=body, media_type=media_type)))]
+    return _answer(request, Response(response.status, body=body, media_type=media_type))
 
 
 def _redirect(options: Mapping[str, Any], request: Request, response: Response) -> Sequence[Step]:
     headers = {"Location": request.target}
-    return [Send(whole(Response(int(options["status"]), body=b"", headers=headers)))]
+    return _answer(request, Response(int(options["status"]), body=b"", headers=headers))
 
 
 def _status(options: Mapping[str, Any], request: Request, response: Response) -> Sequence[Step]:
@@ -175,11 +197,20 @@ def _status(options: Mapping[str, Any], request: Request, response: Response) ->
     body = str(options.get("body", "")).encode()
     media_type = "application/json" if body[:1] in (b"{", b"[") else "text/plain"
     status = int(options.get("status", 429))
-    return [Send(whole(Response(status, body=body, headers=headers, media_type=media_type)))]
+    return _answer(request, Response(status, body=body, headers=headers, media_type=media_type))
 
 
 def _empty(options: Mapping[str, Any], request: Request, response: Response) -> Sequence[Step]:
-    return [Send(whole(Response(int(options["status"]), body=b"")))]
+    return _answer(request, Response(int(options["status"]), body=b""))
+
+
+def _twice(options: Mapping[str, Any], request: Request, response: Response) -> Sequence[Step]:
+    return [Send(2 * whole(response, request.method))]
+
+
+def _answer(request: Request, response: Response) -> Sequence[Step]:
+    """A complete answer, though not the right one."""
+    return [Send(whole(response, request.method))]
 
 
 _WAYS: Mapping[Fault, _Way] = {
@@ -191,6 +222,7 @@ _WAYS: Mapping[Fault, _Way] = {
     Fault.HUGE_HEADER: _huge_header,
     Fault.SILENCE: _hold,
     Fault.DRIP: _drip,
+    Fault.SLOW_BODY: _slow_body,
     Fault.SLOW_HEADERS: _slow_headers,
     Fault.DELAY: _delay,
     Fault.GZIP_BOMB: _gzip_bomb,
@@ -204,4 +236,5 @@ _WAYS: Mapping[Fault, _Way] = {
     Fault.LOST_ANSWER: _reset,
     Fault.TIMEOUT_AFTER: _hold,
     Fault.DUPLICATE_REQUEST: _honest,
+    Fault.DUPLICATE_ANSWER: _twice,
 }

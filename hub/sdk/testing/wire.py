@@ -5,11 +5,17 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from hub.sdk.testing.faults import Misbehaviour
-from hub.sdk.testing.messages import Request, Response, parse_head, request_of, whole
-from hub.sdk.testing.ways import Drip, End, Send, Wait, script
+from hub.sdk.testing.messages import (
+    Request,
+    Response,
+    chunk_size,
+    parse_head,
+    request_of,
+    whole,
+)
+from hub.sdk.testing.ways import Drip, End, Send, Step, Wait
 
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 """The value of SO_LINGER that makes the coming close a reset."""
@@ -34,29 +40,31 @@ class Wire:
         body = self._body(headers)
         return None if body is None else request_of(first, headers, body, now())
 
-    def answer(self, response: Response) -> None:
+    def answer(self, request: Request, response: Response) -> None:
         """Send a complete, honest answer."""
-        self._link.sendall(whole(response))
+        self._link.sendall(whole(response, request.method))
 
-    def misbehave(self, act: Misbehaviour, request: Request, response: Response) -> bool:
+    def perform(self, steps: Iterable[Step], request: Request, response: Response) -> bool:
         """Answer wrongly; False when the connection is of no further use."""
-        for step in script(act, request, response):
+        for step in steps:
             if isinstance(step, End):
                 self._end(step)
                 return False
             if isinstance(step, Wait):
                 self._stopped.wait(step.seconds)
             elif isinstance(step, Drip):
-                self._drip(step.data, step.interval)
+                self._drip(step)
+            elif isinstance(step, Send):
+                self._link.sendall(step.data)
             else:
-                self._link.sendall(step.data if isinstance(step, Send) else whole(response))
+                self.answer(request, response)
         return True
 
-    def _drip(self, data: bytes, interval: float) -> None:
-        for position in range(len(data)):
-            if self._stopped.wait(interval):
+    def _drip(self, drip: Drip) -> None:
+        for piece in drip.pieces():
+            if self._stopped.wait(drip.interval):
                 return
-            self._link.sendall(data[position : position + 1])
+            self._link.sendall(piece)
 
     def _end(self, end: End) -> None:
         if end is End.RESET:
@@ -103,10 +111,17 @@ class Wire:
             line = self._until(b"\r\n")
             if line is None:
                 return None
-            size = int(line.partition(b";")[0], 16)
+            size = chunk_size(line)
+            if size == 0:
+                return b"".join(parts) if self._trailers() else None
             chunk = self._exactly(size + 2)
             if chunk is None:
                 return None
-            if size == 0:
-                return b"".join(parts)
             parts.append(chunk[:-2])
+
+    def _trailers(self) -> bool:
+        """Read past the lines behind the last chunk; False when they do not end."""
+        while (line := self._until(b"\r\n")) is not None:
+            if not line:
+                return True
+        return False
