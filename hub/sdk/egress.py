@@ -7,8 +7,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import httpcore
@@ -37,10 +38,14 @@ _WRAPPERS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """The hosts (with a port, or None for any) and networks an operator approved."""
+    """The hosts (with a port, or None for any) and networks an operator approved.
+
+    With `public` every plainly public address is approved as well.
+    """
 
     hosts: frozenset[tuple[str, int | None]]
     networks: tuple[Network, ...] = ()
+    public: bool = False
 
     def allows(self, host: str, port: int) -> bool:
         """Whether the name or literal address itself is approved."""
@@ -65,7 +70,8 @@ class Egress:
         named = self.allows(host, port)
         for text in found:
             address = ipaddress.ip_address(text.partition("%")[0])
-            if not (self._in_networks(address) or (named and _reachable(address, name))):
+            approved = self._in_networks(address) or (named and _reachable(address, name))
+            if not approved and not (self.public and is_public(text)):
                 raise ConfigError("egress.refused", host=host, port=port, address=text)
         return found
 
@@ -144,6 +150,36 @@ class GuardedTransport(httpx.HTTPTransport):
             keepalive_expiry=5.0,
             network_backend=self.guard,
         )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer; what follows its end is never taken for another one."""
+        response = super().handle_request(request)
+        response.stream = _LoneAnswer(response.stream, response.extensions["network_stream"])
+        return response
+
+
+class _LoneAnswer(httpx.SyncByteStream):
+    """A body whose connection is not used again when bytes follow its end.
+
+    httpcore would take them for the answer to the next request: a write would be credited with
+    another one's outcome and id. It offers no way to look, so this reaches inside (contract test).
+    It looks before `close` gives the connection back, for another thread may take it at once; a
+    closed socket would not help, because httpcore reads on after a failed write.
+    """
+
+    def __init__(self, inner: Any, stream: httpcore.NetworkStream) -> None:
+        self._inner = inner
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._inner
+        state = self._inner._httpcore_stream._stream._connection._h11_state
+        behind, _ = state.trailing_data
+        if behind or self._stream.get_extra_info("is_readable"):
+            state.send_failed()  # a broken exchange: `close` now closes the connection
+
+    def close(self) -> None:
+        self._inner.close()
 
 
 class Guard(httpcore.NetworkBackend):

@@ -19,6 +19,7 @@ MAX_ROWS = 10_000
 _FORM = "application/x-www-form-urlencoded"
 _CHARSETS = {"utf-8", "utf8", "us-ascii", "ascii", "gbk", "gb2312", "gb18030", "big5", "iso-8859-1"}
 _MAX_FIELDS = 1000
+_LONGEST_TYPE = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,14 @@ def decode_event(body: bytes, media_type: str, where: str) -> Any:
     if kind == _FORM:
         return _form(body, charset, where)
     return decode(body, charset, where)
+
+
+def storable_type(media_type: str) -> str:
+    """A media type that decodes the body alike, and that every database takes."""
+    if media_type.isascii() and media_type.isprintable() and len(media_type) <= _LONGEST_TYPE:
+        return media_type
+    kind, charset = _kind_and_charset(media_type)
+    return f"{_FORM if kind == _FORM else 'application/json'}; charset={charset}"
 
 
 def rows_of(event: Event, body: Any) -> EventRows:
@@ -66,7 +75,9 @@ def _kind_and_charset(media_type: str) -> tuple[str, str]:
         return media_type.strip().lower(), "utf-8"
     message = Message()
     message["content-type"] = " ".join(media_type.split())
-    return message.get_content_type(), (message.get_content_charset() or "utf-8").lower()
+    declared = message.get_param("charset")
+    charset = message.get_content_charset("no text") if declared else "utf-8"
+    return message.get_content_type(), charset.lower()
 
 
 def _form(body: bytes, charset: str, where: str) -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Literal
 from urllib.parse import quote, urlencode
@@ -112,6 +114,21 @@ class Exchange:
                 return Failure("too_large", f"more than {self._max_bytes} bytes")
             parts.append(part)
         return Answer(response.status_code, response.headers, b"".join(parts))
+
+
+def asked_to_wait(headers: Mapping[str, str], now: datetime) -> float | None:
+    """`Retry-After` in seconds from `now`, at most a week; None when absent or unreadable."""
+    value = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(value)
+        except (ValueError, TypeError, IndexError):
+            return None
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        seconds = (moment - now).total_seconds()
+    return min(max(seconds, 0.0), 7 * 86400.0) if seconds == seconds else None
 
 
 def media_type(headers: Mapping[str, str]) -> tuple[str, str | None]:

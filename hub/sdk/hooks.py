@@ -13,8 +13,9 @@ from typing import Any
 from hub.sdk.body import MISSING, dig
 from hub.sdk.connection import Connection
 from hub.sdk.envelope import holds
-from hub.sdk.errors import AuthError, ConfigError, ContractBroken
-from hub.sdk.events import decode_event
+from hub.sdk.errors import AuthError, ConfigError, ContractBroken, HubError
+from hub.sdk.events import decode_event, storable_type
+from hub.sdk.headers import as_sent
 from hub.sdk.loading import suggestion
 from hub.sdk.manifest_hooks import Event, HmacVerify, Hook, StandardVerify, TokenVerify
 from hub.sdk.standard_webhooks import verify as verify_standard
@@ -46,14 +47,11 @@ class HookReceiver:
     """The webhook of one connection. Raises ConfigError when its secret is not set."""
 
     def __init__(self, connection: Connection) -> None:
-        hook = connection.manifest.hook
-        if hook is None:
-            raise ConfigError("hook.none", connection=connection.name)
         self.name = connection.name
-        self.hook: Hook = hook
+        self.hook = hook_of(connection)
         self._connection = connection
-        self._secrets = _secrets(connection, hook)
-        self._own = _own_function(connection, hook)
+        self._secrets = _secrets(connection, self.hook)
+        self._own = _own_function(connection, self.hook)
 
     def receive(self, arrival: Arrival, now: float) -> Received:
         """The event in a request; `now` is seconds since 1970.
@@ -68,27 +66,21 @@ class HookReceiver:
         event_id = signed_id or self._declared_id(arrival, decoded)
         if not event_id:
             event_id = _digest(stamp.encode() + b"\0" + body)
-        return Received(_storable(event_id), media_type[:120], body, self._asked(decoded))
+        asked = self._asked(decoded)
+        return Received(_storable(event_id), storable_type(media_type), body, asked)
 
     def greet(self, query: Mapping[str, str]) -> str:
         """What a sender that tests the address by GET wants to have back. Raises AuthError."""
         challenge = self.hook.challenge
         if challenge is None or challenge.query is None or challenge.token is None:
             raise ConfigError("hook.no_challenge", connection=self.name)
-        self._require(self._knows(query.get(challenge.token, "")))
+        self._require(self._knows(_text_bytes(query.get(challenge.token, ""))))
         return query.get(challenge.query, "")
 
     @property
     def greets(self) -> bool:
         """Whether a GET means anything here."""
         return self.hook.challenge is not None and self.hook.challenge.query is not None
-
-    def event(self, name: str) -> Event:
-        """The declaration of an event. Raises ConfigError for an unknown name."""
-        if name not in self.hook.events:
-            hint = suggestion(name, self.hook.events)
-            raise ConfigError("hook.unknown_event", connection=self.name, name=name, hint=hint)
-        return self.hook.events[name]
 
     # --- who sent it --------------------------------------------------------------------------
 
@@ -100,15 +92,17 @@ class HookReceiver:
         if isinstance(how, StandardVerify):
             return self._verify_standard(how, arrival, now)
         if isinstance(how, TokenVerify):
-            place, name = (
-                (arrival.headers, how.header.lower())
-                if how.header
-                else (arrival.query, str(how.query))
-            )
-            given = place.get(name, "")
-            self._require(given.startswith(how.prefix) and self._knows(given[len(how.prefix) :]))
+            self._verify_token(how, arrival)
             return arrival.body, "", ""
         return self._verify_own(arrival, now), "", ""
+
+    def _verify_token(self, how: TokenVerify, arrival: Arrival) -> None:
+        prefix = how.prefix.encode()
+        if how.header is not None:
+            given = as_sent(arrival.headers.get(how.header.lower(), ""))
+        else:
+            given = _text_bytes(arrival.query.get(str(how.query), ""))
+        self._require(given.startswith(prefix) and self._knows(given[len(prefix) :]))
 
     def _verify_hmac(self, how: HmacVerify, arrival: Arrival, now: float) -> tuple[bytes, str, str]:
         event_id = arrival.headers.get(how.id.lower(), "") if how.id else ""
@@ -136,7 +130,13 @@ class HookReceiver:
     def _verify_own(self, arrival: Arrival, now: float) -> bytes:
         """A function of the connector: True or False, or the body it decrypted, as JSON."""
         assert self._own is not None  # noqa: S101 (no other way of verification is left)
-        found = self._own(self._connection.config, arrival, now)
+        try:
+            found = self._own(self._connection.config, arrival, now)
+        except HubError:
+            raise
+        except Exception as error:  # whatever breaks on a stranger's bytes: they are not verified
+            problem = type(error).__name__
+            raise AuthError("hook.own", connection=self.name, problem=problem) from error
         if isinstance(found, bytes):
             return found
         self._require(found is True)
@@ -149,9 +149,8 @@ class HookReceiver:
         if abs(now - moment) > window:
             raise AuthError("hook.stale", connection=self.name, window=int(window))
 
-    def _knows(self, given: str) -> bool:
-        raw = given.encode("utf-8", "surrogateescape")
-        return any(hmac.compare_digest(secret.encode(), raw) for secret in self._secrets)
+    def _knows(self, given: bytes) -> bool:
+        return any(hmac.compare_digest(secret.encode(), given) for secret in self._secrets)
 
     def _require(self, fact: bool) -> None:
         if not fact:
@@ -166,7 +165,8 @@ class HookReceiver:
         if where.header is not None:
             return arrival.headers.get(where.header.lower(), "")
         found = dig(decoded, str(where.path))
-        return str(found) if isinstance(found, str | int) else ""
+        plain = isinstance(found, str | int) and not isinstance(found, bool)
+        return str(found) if plain else ""
 
     def _asked(self, decoded: Any) -> str | None:
         challenge = self.hook.challenge
@@ -175,9 +175,34 @@ class HookReceiver:
         if not holds(challenge.match, decoded):
             return None
         found = dig(decoded, challenge.path)
-        if found is MISSING or isinstance(found, dict | list):
-            raise ContractBroken("hook.no_data", path=challenge.path, found="nothing")
+        if found is MISSING or found is None or isinstance(found, dict | list):
+            shown = "nothing" if found is MISSING else type(found).__name__
+            raise ContractBroken("hook.no_data", path=challenge.path, found=shown)
         return str(found)
+
+
+def hook_of(connection: Connection) -> Hook:
+    """What the connection's manifest says of its webhook. Raises ConfigError for none."""
+    if connection.manifest.hook is None:
+        raise ConfigError("hook.none", connection=connection.name)
+    return connection.manifest.hook
+
+
+def event_of(connection: Connection, name: str) -> Event:
+    """The declaration of an event. Raises ConfigError for an unknown name."""
+    events = hook_of(connection).events
+    if name not in events:
+        hint = suggestion(name, events)
+        raise ConfigError("hook.unknown_event", connection=connection.name, name=name, hint=hint)
+    return events[name]
+
+
+def is_challenge(connection: Connection, body: Any) -> bool:
+    """Whether a received body only tested the address."""
+    challenge = hook_of(connection).challenge
+    if challenge is None or challenge.match is None:
+        return False
+    return holds(challenge.match, body)
 
 
 def _secrets(connection: Connection, hook: Hook) -> list[str]:
@@ -205,7 +230,7 @@ def _signed_text(template: str, parts: Mapping[str, str | bytes]) -> bytes:
         if brace:
             name, _, rest = rest.partition("}")
             part = parts[name]
-            text += part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
+            text += part if isinstance(part, bytes) else as_sent(part)
     return text
 
 
@@ -226,4 +251,9 @@ def _digest(content: bytes) -> str:
 def _storable(event_id: str) -> str:
     """The id as a database takes it and as short as an index wants it."""
     plain = event_id.isprintable() and len(event_id) <= _LONGEST_ID
-    return event_id if plain else _digest(event_id.encode("utf-8", "surrogateescape"))
+    return event_id if plain else _digest(_text_bytes(event_id))
+
+
+def _text_bytes(text: str) -> bytes:
+    """UTF-8 of any text, also of one that no encoder would take."""
+    return text.encode("utf-8", "surrogatepass")

@@ -10,10 +10,8 @@ import logging
 import random as random_module
 import time
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -23,13 +21,29 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from hub.sdk import tls
 from hub.sdk.auth import Authenticator, AuthParts, TokenCache, authenticator
 from hub.sdk.body import MISSING, decode, encode
+from hub.sdk.breaker import AlwaysClosed, Breaker
 from hub.sdk.clock import Clock
 from hub.sdk.connection import Connection
 from hub.sdk.egress import GuardedTransport, Resolver
 from hub.sdk.envelope import classify, shape
-from hub.sdk.errors import ConfigError, ContractBroken, HubError, RecordRejected, TransientError
-from hub.sdk.exchange import Answer, Exchange, Failure, Outgoing, media_type, same_charset
-from hub.sdk.limits import LONGEST_PAUSE, Gate
+from hub.sdk.errors import (
+    AuthError,
+    ConfigError,
+    ContractBroken,
+    HubError,
+    RecordRejected,
+    TransientError,
+)
+from hub.sdk.exchange import (
+    Answer,
+    Exchange,
+    Failure,
+    Outgoing,
+    asked_to_wait,
+    media_type,
+    same_charset,
+)
+from hub.sdk.limits import Gate
 from hub.sdk.login import fetcher
 from hub.sdk.manifest import Envelope, Request
 from hub.sdk.recovery import Incident, login_error, read_error, write_error
@@ -41,6 +55,9 @@ log = logging.getLogger(__name__)
 _FORM = "application/x-www-form-urlencoded"
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
 _ANY_BODY = Envelope(ok=shape("$", "present"))
+_DOWN = ("not_sent", "lost", "retry")
+_FORBIDDEN = "auth.forbidden"  # one kind of record; the account itself is accepted
+_NOT_TRIED = ("http.breaker_open", "http.paused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +72,7 @@ class _Call:
     url: str | None = None
     params: Mapping[str, Any] | None = None
     headers: Mapping[str, str] | None = None
+    before: Callable[[], None] | None = None
 
 
 class Client:
@@ -67,6 +85,7 @@ class Client:
         gate: Gate,
         clock: Clock,
         tokens: TokenCache,
+        breaker: Breaker | None = None,
         random: random_module.Random | None = None,
         transport: httpx.BaseTransport | None = None,
         resolve: Resolver | None = None,
@@ -74,6 +93,7 @@ class Client:
         self.connection = connection
         self.clock = clock
         self._gate = gate
+        self._breaker = breaker or AlwaysClosed()
         self._limits = connection.manifest.limits
         self._account = connection.account
         self._random = random or random_module.Random()  # noqa: S311 (jitter, not a secret)
@@ -124,11 +144,13 @@ class Client:
         url: str | None = None,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        before: Callable[[], None] | None = None,
     ) -> Reply:
         """The successful answer, decoded. Any other ending raises the error of its recovery.
 
         `context` fills the templates before the settings do; `params` and `headers` are added;
         `url` (which arrived as data) replaces the address and must stay on an approved host.
+        `before` is called when all waiting is over, just before the first byte.
         """
         call = _Call(
             request=request,
@@ -138,13 +160,14 @@ class Client:
             url=url,
             params=params,
             headers=headers,
+            before=before,
         )
         if not read:
             return self._settled(call)
         retrying = Retrying(
             stop=stop_after_attempt(self._limits.tries),
             wait=self._wait,
-            retry=retry_if_exception(_worth_waiting),
+            retry=retry_if_exception(self._worth_waiting),
             sleep=self.clock.sleep,
             reraise=True,
         )
@@ -175,6 +198,14 @@ class Client:
         return result
 
     def _settled(self, call: _Call) -> Reply:
+        try:
+            return self._answered(call)
+        except AuthError as error:
+            if error.code != _FORBIDDEN:
+                self._breaker.refused(self.connection.name, str(error))
+            raise
+
+    def _answered(self, call: _Call) -> Reply:
         token = self._auth.token()
         result = self._once(call, token)
         if isinstance(result, Incident) and result.kind == "reauth" and self._auth.renewable:
@@ -190,16 +221,39 @@ class Client:
             self._auth.apply(out, token)
         _check_headers(out, self.connection.name)
         where = self._where(out, token)
-        with self._gate.slot(self._account, self._limits.concurrent):
-            self._gate.wait(self._account, self._limits.rate)
-            started = time.monotonic()
-            result = self._exchange.send(out)
+        name, limits = self.connection.name, self._limits
+        with self._gate.slot(self._account, limits.concurrent):
+            self._gate.wait(self._account, limits.rate)
+            with self._breaker.attempt(name, limits.deadline + limits.connect) as attempt:
+                if call.before is not None:
+                    call.before()
+                result = self._judged(call, out, where, token)
+                if isinstance(result, Reply):
+                    attempt.answered = True
+                elif result.kind in _DOWN:
+                    attempt.trouble = str(read_error(result))
+                else:
+                    # Whether refused credentials are the end is seen after the next login.
+                    attempt.answered = result.kind != "reauth"
+        return result
+
+    def _judged(
+        self, call: _Call, out: Outgoing, where: str, token: str | None
+    ) -> Reply | Incident:
+        started = time.monotonic()
+        result = self._exchange.send(out)
         took = (time.monotonic() - started) * 1000
         status = result.status if isinstance(result, Answer) else result.trouble
         log.debug("%s %s %.0f ms", where, status, took)
         if isinstance(result, Failure):
             return self._failed(result, where, out.url)
         return self._judge(call, result, where, out.url, token)
+
+    def _worth_waiting(self, error: BaseException) -> bool:
+        """Whether to try a read again in this thread; longer waits are the caller's."""
+        if not isinstance(error, TransientError) or error.code in _NOT_TRIED:
+            return False
+        return error.retry_after is None or error.retry_after <= self._gate.patience
 
     def _wait(self, state: RetryCallState) -> float:
         """What the vendor asked for, else exponential with full jitter."""
@@ -294,7 +348,7 @@ class Client:
             path = call.envelope.ok.path
             error = ContractBroken("http.no_sign_of_success", where=where, path=path)
             return Incident("broken", name, where, status, code, said, error=error)
-        asked = self._asked_to_wait(answer.headers)
+        asked = asked_to_wait(answer.headers, self.clock.now())
         if asked is not None and verdict.kind in ("throttle", "retry"):
             self._gate.pause(self._account, asked)
         return Incident(verdict.kind, name, where, status, code, said, retry_after=asked)
@@ -326,20 +380,6 @@ class Client:
                 "http.charset", where=where, found=charset[:40], expected=manifest.charset
             )
 
-    def _asked_to_wait(self, headers: Mapping[str, str]) -> float | None:
-        """`Retry-After` in seconds from now; None when absent or unreadable."""
-        value = headers.get("retry-after", "").strip()
-        try:
-            seconds = float(value)
-        except ValueError:
-            try:
-                moment = parsedate_to_datetime(value)
-            except (ValueError, TypeError, IndexError):
-                return None
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            seconds = (moment - self.clock.now()).total_seconds()
-        return min(max(seconds, 0.0), 7 * 86400.0) if seconds == seconds else None
-
     def _said(self, text: str | None, token: str | None) -> str | None:
         return None if text is None else self.connection.mask(text[:500], token)
 
@@ -348,12 +388,6 @@ def quiet_http_logs() -> None:
     """Stop the HTTP libraries from logging full URLs and headers; called once at start."""
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _worth_waiting(error: BaseException) -> bool:
-    if not isinstance(error, TransientError):
-        return False
-    return error.retry_after is None or error.retry_after <= LONGEST_PAUSE
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

@@ -16,7 +16,12 @@ LONGEST_PAUSE = 300.0
 
 
 class Gate(Protocol):
-    """What every call passes. A database-backed gate shares the limits between processes."""
+    """What every call passes. A database-backed gate shares the limits between processes.
+
+    `patience` is the longest pause, in seconds, that a call waits for in its thread.
+    """
+
+    patience: float
 
     def wait(self, account: str, rate: float | None) -> None:
         """Return when one more call is allowed; TransientError when that is too far away."""
@@ -27,11 +32,25 @@ class Gate(Protocol):
     def pause(self, account: str, seconds: float) -> None:
         """No call of this account for `seconds` from now on."""
 
+    def pause_left(self, account: str) -> float:
+        """How many seconds of a pause are left; 0 when there is none."""
+
+    def close(self) -> None:
+        """Give up whatever is held for this process."""
+
+
+def paused(account: str, seconds: float) -> TransientError:
+    """The error for a pause that is too long to wait for."""
+    return TransientError(
+        "http.paused", retry_after=seconds, account=account, seconds=round(seconds)
+    )
+
 
 @dataclass(slots=True)
 class _Account:
     turn: threading.Lock = field(default_factory=threading.Lock)
-    slots: threading.BoundedSemaphore | None = None
+    calls: int = 0
+    left: threading.Condition = field(default_factory=threading.Condition)
     next_call: float = float("-inf")
     paused_until: float = float("-inf")
 
@@ -44,7 +63,10 @@ class LocalGate:
     faster than the one before must not arrive too early.
     """
 
-    def __init__(self, clock: Clock, *, margin: float = 0.01) -> None:
+    def __init__(
+        self, clock: Clock, *, margin: float = 0.01, patience: float = LONGEST_PAUSE
+    ) -> None:
+        self.patience = patience
         self._clock = clock
         self._margin = margin
         self._lock = threading.Lock()
@@ -62,28 +84,36 @@ class LocalGate:
 
     def _delay(self, account: str, state: _Account) -> float:
         now = self._clock.monotonic()
-        if state.paused_until - now > LONGEST_PAUSE:
-            left = state.paused_until - now
-            raise TransientError(
-                "http.paused", retry_after=left, account=account, seconds=int(left)
-            )
+        if state.paused_until - now > self.patience:
+            raise paused(account, state.paused_until - now)
         return max(state.next_call, state.paused_until) - now
 
     @contextmanager
     def slot(self, account: str, concurrent: int) -> Iterator[None]:
-        """One of `concurrent` places; the first caller of an account fixes their number."""
+        """One of `concurrent` places, free again when the block ends."""
         state = self._state(account)
-        with self._lock:
-            if state.slots is None:
-                state.slots = threading.BoundedSemaphore(concurrent)
-        with state.slots:
+        with state.left:
+            state.left.wait_for(lambda: state.calls < concurrent)
+            state.calls += 1
+        try:
             yield
+        finally:
+            with state.left:
+                state.calls -= 1
+                state.left.notify()
 
     def pause(self, account: str, seconds: float) -> None:
         """No call of this account for `seconds`; a shorter pause never ends a longer one."""
         state = self._state(account)
         until = self._clock.monotonic() + seconds
         state.paused_until = max(state.paused_until, until)
+
+    def pause_left(self, account: str) -> float:
+        """How many seconds of a pause are left."""
+        return max(0.0, self._state(account).paused_until - self._clock.monotonic())
+
+    def close(self) -> None:
+        """Nothing is held beyond a call."""
 
     def _state(self, account: str) -> _Account:
         with self._lock:

@@ -84,6 +84,7 @@ __all__ = [
     "Stream",
     "Title",
     "TokenAuth",
+    "Verify",
     "WindowPager",
     "read_manifest",
     "seconds_of",
@@ -182,7 +183,8 @@ class Stream(Strict):
     """A kind of record the connector reads. `key` fields together identify one row.
 
     `defaults` stand in for fields that the vendor leaves out of rows where they are null.
-    `deleted` tells the rows that say a record is gone.
+    `deleted` tells the rows that say a record is gone; `masked` names fields that people should not
+    read in a dead letter.
     """
 
     key: list[str] = Field(min_length=1)
@@ -193,6 +195,7 @@ class Stream(Strict):
     incremental: Incremental | None = None
     detail: Detail | None = None
     deleted: Condition | None = None
+    masked: list[str] = []
     title: Title | None = None
 
 
@@ -220,6 +223,22 @@ class Find(Strict):
     id: Path_
 
 
+class Verify(Strict):
+    """How the objects of a sink can be compared with what was written.
+
+    `stream` lists them; `key` is the path of our key in its rows, `id` that of the target's id.
+    `fields` names the path of a field of ours that stands elsewhere in a row, `ignore` those that
+    cannot be read back. Rows for which `live` does not hold count as removed.
+    """
+
+    stream: str
+    key: Path_
+    id: Path_ | None = None
+    fields: dict[str, Path_] = {}
+    ignore: list[str] = []
+    live: Condition | None = None
+
+
 class Poll(Strict):
     """A queued write: while the answer has a value at `url`, wait and ask there for the result.
 
@@ -240,6 +259,7 @@ class Sink(Strict):
     `{idempotency_key}` and `{target_id}` are filled; `@record`, `@records` stand for the data,
     which is also the body when none is declared. `key` is the field of the record that holds our
     key; it is added when the data lacks it. `update` replaces `request` for a known target id.
+    `masked` names fields that people should not read in a dead letter.
     """
 
     safety: Safety
@@ -253,8 +273,10 @@ class Sink(Strict):
     delete: Request | None = None
     deactivate: Request | None = None
     find: Find | HookName | None = None
+    verify: Verify | None = None
     visibility_lag: Seconds = 0.0
     idempotency_header: str = "Idempotency-Key"
+    masked: list[str] = []
     title: Title | None = None
 
     @model_validator(mode="after")
@@ -323,6 +345,10 @@ class Manifest(Strict):
         for name in [] if self.hook is None else self.hook.secret_fields:
             if name not in secrets:
                 raise ValueError(f"hook names {name!r}, which is not a secret in config")
+        for name, sink in self.sinks.items():
+            if sink.verify is not None and sink.verify.stream not in self.streams:
+                stream = sink.verify.stream
+                raise ValueError(f"sinks.{name}.verify names stream {stream!r}, which is not there")
         return self
 
 

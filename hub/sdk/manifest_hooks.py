@@ -14,6 +14,13 @@ SIGNED_NAMES = ("body", "timestamp", "id")
 """What the signed text may be made of."""
 
 
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+"""The name of an HTTP header, without a colon."""
+_WITHOUT_BODY = (204, 205)
+MOST_BYTES = 16_000_000
+"""The largest event that any database of the hub's store takes."""
+
+
 class Keyed(Strict):
     """A way of verification with a secret: the names of settings of type secret.
 
@@ -37,15 +44,15 @@ class HmacVerify(Keyed):
     """
 
     kind: Literal["hmac"]
-    header: str
+    header: HeaderName
     algorithm: Literal["sha1", "sha256", "sha512"] = "sha256"
     encoding: Literal["hex", "base64"] = "hex"
     prefix: str = ""
     sign: str = "{body}"
-    timestamp: str | None = None
+    timestamp: HeaderName | None = None
     unit: Literal["s", "ms"] = "s"
     window: Seconds = 300.0
-    id: str | None = None
+    id: HeaderName | None = None
 
     @field_validator("sign")
     @classmethod
@@ -54,6 +61,8 @@ class HmacVerify(Keyed):
         unknown = [name for name in names if name not in SIGNED_NAMES]
         if unknown:
             raise ValueError(f"{{{unknown[0]}}} is not one of {', '.join(SIGNED_NAMES)}")
+        if "{" in re.sub(r"\{[^{}]*\}", "", sign):
+            raise ValueError("a brace is not closed")
         if "body" not in names:
             raise ValueError("the signed text must hold {body}")
         return sign
@@ -77,8 +86,8 @@ class TokenVerify(Keyed):
     """The secret itself, in a header or in the query. Only for senders that cannot sign."""
 
     kind: Literal["token"]
-    header: str | None = None
-    query: str | None = None
+    header: HeaderName | None = None
+    query: str | None = Field(default=None, min_length=1)
     prefix: str = ""
 
     @model_validator(mode="after")
@@ -96,7 +105,7 @@ Verify = (
 class EventId(Strict):
     """Where the sender's own id of an event stands. Without one, the content names the event."""
 
-    header: str | None = None
+    header: HeaderName | None = None
     path: Path_ | None = None
 
     @model_validator(mode="after")
@@ -121,9 +130,9 @@ class Challenge(Strict):
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        asked = self.query is not None and self.token is not None
-        posted = self.path is not None and self.match is not None
-        if asked == posted or (self.query is None) != (self.token is None):
+        asked = [self.query is not None, self.token is not None]
+        posted = [self.path is not None, self.match is not None]
+        if not (all(asked) and not any(posted)) and not (all(posted) and not any(asked)):
             raise ValueError("give either {query, token} or {path, match}")
         return self
 
@@ -133,6 +142,12 @@ class Answer(Strict):
 
     status: int = Field(default=200, ge=200, le=299)
     body: Any = None
+
+    @model_validator(mode="after")
+    def _body_allowed(self) -> Self:
+        if self.status in _WITHOUT_BODY and self.body is not None:
+            raise ValueError(f"an answer with status {self.status} has no body")
+        return self
 
 
 class Event(Strict):
@@ -152,7 +167,7 @@ class Hook(Strict):
 
     verify: Verify
     event_id: EventId | None = None
-    max_bytes: Bytes = 1_000_000
+    max_bytes: Bytes = Field(default=1_000_000, le=MOST_BYTES)
     rate: PerSecond = 1000.0
     challenge: Challenge | None = None
     answer: Answer = Answer()

@@ -22,6 +22,7 @@ class Position:
 
     `at` is a page number, an offset, a cursor token or a link (None: the first page of those).
     `probing` = the page before was empty and no total tells whether that is the end.
+    `checking` = all rows of the total were read, but the last page was as full as any.
     """
 
     at: int | str | None
@@ -31,6 +32,7 @@ class Position:
     page_count: int | None = None
     digest: str | None = None
     probing: bool = False
+    checking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,15 @@ class _None(_Counted):
 class _Stepping(_Counted):
     """Shared by page numbers and offsets: without a total, only a second empty page is the end."""
 
+    def may_go_on(self, position: Position, after: Position, count: int, size: int) -> bool:
+        """Whether the read ends at its total with a full page: one that is too low looks so, too.
+
+        The vendor may give fewer rows than asked for; full is then what the pages before were.
+        """
+        if count == 0 or after.seen != after.total:
+            return False
+        return count >= size if position.pages == 0 else count * position.pages >= position.seen
+
     def ask_again(self, position: Position, after: Position, count: int) -> bool:
         """Whether the read ends here (no total known). Raises when rows follow an empty page."""
         if count and position.probing:
@@ -155,12 +166,14 @@ class _Number(_Stepping):
         return {self._pager.param: position.at, **size}
 
     def step(self, position: Position, reply: Reply, count: int) -> Step:
+        if position.checking and count == 0:
+            return self.finish(position)
         self._check_echo(position, reply)
         reported = self._number(reply, self._pager.pages)
         pages = position.page_count if reported is None else reported
         after = replace(self.advance(position, reply, count), page_count=pages)
         here = int(position.at or 0)
-        following = replace(after, at=here + 1, probing=False)
+        following = replace(after, at=here + 1, probing=False, checking=False)
         if after.total is None and pages is None:
             if self.ask_again(position, after, count) or self._nothing_at_all(position, reply):
                 return self.finish(after)
@@ -168,6 +181,8 @@ class _Number(_Stepping):
         more_rows = after.total is not None and after.seen < after.total
         more_pages = pages is not None and here - self._pager.start + 1 < pages
         if not more_rows and not more_pages:
+            if pages is None and self.may_go_on(position, after, count, self._pager.size):
+                return Step(replace(following, checking=True), after.total)
             return self.finish(after)
         if count == 0:
             raise self.empty_page(after)
@@ -204,6 +219,8 @@ class _Offset(_Stepping):
         return {self._pager.param: position.at, **size}
 
     def step(self, position: Position, reply: Reply, count: int) -> Step:
+        if position.checking and count == 0:
+            return self.finish(position)
         after = self.advance(position, reply, count)
         here = int(position.at or 0)
         if after.total is None:
@@ -212,11 +229,14 @@ class _Offset(_Stepping):
                 return self.finish(after)
             onward = here + (count or self._pager.size)
             return Step(replace(after, at=onward, probing=count == 0), None)
+        following = replace(after, at=here + count, probing=False, checking=False)
         if after.seen >= after.total:
+            if self.may_go_on(position, after, count, self._pager.size):
+                return Step(replace(following, checking=True), after.total)
             return self.finish(after)
         if count == 0:
             raise self.empty_page(after)
-        return Step(replace(after, at=here + count, probing=False), after.total)
+        return Step(following, after.total)
 
 
 class _Cursor(_Counted):

@@ -58,7 +58,11 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The answer to one `Write`; `code` and `reason` are the vendor's own words."""
+    """The answer to one `Write`; `code` and `reason` are the vendor's own words.
+
+    `tried` is False for a RETRY that says nothing about this record: the call was not made, or
+    was turned away as a whole.
+    """
 
     key: str
     outcome: Outcome
@@ -67,6 +71,7 @@ class Receipt:
     reason: str | None = None
     retry_after: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    tried: bool = True
 
 
 def join_key(parts: Iterable[object]) -> str:

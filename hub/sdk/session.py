@@ -11,6 +11,7 @@ import httpx
 
 from hub.sdk.auth import TokenCache
 from hub.sdk.body import key_parts
+from hub.sdk.breaker import Breaker
 from hub.sdk.clock import Clock
 from hub.sdk.connection import Connection
 from hub.sdk.egress import Resolver
@@ -56,6 +57,7 @@ class Session:
         gate: Gate,
         clock: Clock,
         tokens: TokenCache,
+        breaker: Breaker | None = None,
         random: random_module.Random | None = None,
         transport: httpx.BaseTransport | None = None,
         resolve: Resolver | None = None,
@@ -68,6 +70,7 @@ class Session:
             gate=gate,
             clock=clock,
             tokens=tokens,
+            breaker=breaker,
             random=random,
             transport=transport,
             resolve=resolve,

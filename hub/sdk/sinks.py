@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from hub.sdk.body import MISSING, dig
 from hub.sdk.envelope import classify_item
 from hub.sdk.errors import (
+    AuthError,
     ConfigError,
     ContractBroken,
     HubError,
@@ -29,11 +30,21 @@ _UNFILLED = ("http.empty_name", "http.unknown_name", "http.dots")
 class SinkWriter:
     """Writes one kind of record to a connection."""
 
-    def __init__(self, name: str, sink: Sink, client: Client) -> None:
+    def __init__(
+        self, name: str, sink: Sink, client: Client, before: Callable[[], None] | None = None
+    ) -> None:
         self.name = name
         self.sink = sink
         self._client = client
+        self._before = before
         self._where = f"{client.connection.name}.{name}"
+
+    def checked(self, before: Callable[[], None]) -> SinkWriter:
+        """The same writer, which calls `before` when all waiting is over and bytes are to follow.
+
+        What it raises ends the write; nothing has been sent then.
+        """
+        return SinkWriter(self.name, self.sink, self._client, before)
 
     @property
     def safety(self) -> Safety:
@@ -55,6 +66,16 @@ class SinkWriter:
         """Whether `find` is declared."""
         return self.sink.find is not None
 
+    def repeatable(self, op: str, target_id: str | None) -> bool:
+        """Whether sending a write once more does no harm.
+
+        Without help from the target only a creation does: values are absolute, and what is
+        removed stays so.
+        """
+        if self.safety is not Safety.LOOK_UP or op != Op.UPSERT:
+            return True
+        return target_id is not None and self.sink.update is not None
+
     def write(self, writes: Sequence[Write]) -> list[Receipt]:
         """One receipt per write, in order.
 
@@ -73,7 +94,7 @@ class SinkWriter:
                 return receipts + [_receipt(write, Outcome.RETRY, error) for write in rest]
             if _gone_silent(receipts):
                 rest = writes[len(receipts) :]
-                return receipts + [Receipt(write.key, Outcome.RETRY) for write in rest]
+                return receipts + [Receipt(w.key, Outcome.RETRY, tried=False) for w in rest]
         return receipts
 
     def find(self, key: str) -> str | None:
@@ -158,7 +179,9 @@ class SinkWriter:
         config = dict(self._client.connection.config)
         context = ChainMap(special, config, dict(write.data))
         try:
-            return self._client.call(request, context, read=False, headers=headers)
+            return self._client.call(
+                request, context, read=False, headers=headers, before=self._before
+            )
         except ConfigError as error:
             if error.code in _UNFILLED:
                 raise RecordRejected(error.code, **error.params) from error
@@ -228,7 +251,8 @@ class SinkWriter:
             raise ConfigError("sink.no_receipts", where=self._where)
         records = [self._record(write) for write in chunk]
         request = _with_body(self.sink.request, "@records")
-        reply = self._client.call(request, {"records": records}, read=False)
+        context = {"records": records}
+        reply = self._client.call(request, context, read=False, before=self._before)
         answers = self._answers(reply, receipts)
         keys = [_id_text(dig(dict(record), self.sink.key)) for record in records]
         return [
@@ -336,6 +360,7 @@ def _receipt(write: Write, outcome: Outcome, error: HubError) -> Receipt:
         reason=str(error),
         retry_after=retry_after,
         details={"lost": True} if lost else {},
+        tried=not isinstance(error, TransientError | AuthError | ConfigError),
     )
 
 

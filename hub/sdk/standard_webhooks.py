@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from hub.sdk.errors import AuthError, ConfigError
+from hub.sdk.headers import as_sent
 
 ID = "webhook-id"
 TIMESTAMP = "webhook-timestamp"
@@ -36,7 +37,7 @@ def new_secret() -> str:
 
 def sign(secrets: Sequence[str], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
     """The three headers; every secret adds a signature. Raises ConfigError for a broken secret."""
-    text = _signed_text(message_id, str(timestamp), body)
+    text = _signed_text(message_id.encode(), str(timestamp), body)
     signatures = [
         "v1," + base64.b64encode(hmac.digest(_key(secret), text, "sha256")).decode()
         for secret in secrets
@@ -60,7 +61,7 @@ def verify(
     message_id, stamp = headers.get(ID, ""), headers.get(TIMESTAMP, "")
     if not message_id or not (stamp.isascii() and stamp.isdecimal()) or len(stamp) > _LONGEST_STAMP:
         raise AuthError("hook.standard_headers")
-    text = _signed_text(message_id, stamp, body)
+    text = _signed_text(as_sent(message_id), stamp, body)
     given = headers.get(SIGNATURE, "").split(" ")[:_MOST_SIGNATURES]
     if not any(_signed(secret, one, text) for secret in secrets for one in given):
         raise AuthError("hook.standard_signature")
@@ -68,8 +69,8 @@ def verify(
         raise AuthError("hook.standard_stale", window=int(tolerance))
 
 
-def _signed_text(message_id: str, stamp: str, body: bytes) -> bytes:
-    return f"{message_id}.{stamp}.".encode("utf-8", "surrogateescape") + body
+def _signed_text(message_id: bytes, stamp: str, body: bytes) -> bytes:
+    return b".".join((message_id, stamp.encode(), body))
 
 
 def _signed(secret: str, given: str, text: bytes) -> bool:

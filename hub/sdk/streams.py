@@ -29,6 +29,8 @@ MAX_ROWS = 100_000
 MAX_PAGES = 10_000_000
 _REMEMBERED = 100_000
 _VERSION = 1
+_NO_SUCH_PAGE = ("http.vendor_error", "http.permanent")
+"""How a vendor refuses to give the page behind the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class StreamReader:
         while state is not None:
             reply = self._fetch(state)
             rows = self._rows(reply)
+            if state.position.checking and rows and _digest(rows) == state.position.digest:
+                rows = []  # behind the last page some vendors give that one again
             step = self._pager.step(state.position, reply, len(rows))
             digest = seen.page(rows, state.position.at)
             following = self._after(state, step.next, digest, reply)
@@ -118,9 +122,14 @@ class StreamReader:
     def _fetch(self, state: _State) -> Reply:
         params = {**self._bounds(state), **self._pager.params(state.position)}
         url = str(state.position.at) if self._links and state.position.at is not None else None
-        return self._client.call(
-            self.stream.request, read=True, url=url, params=None if url else params
-        )
+        try:
+            return self._client.call(
+                self.stream.request, read=True, url=url, params=None if url else params
+            )
+        except (ConfigError, ContractBroken) as error:
+            if state.position.checking and error.code in _NO_SUCH_PAGE:
+                return Reply(None, {}, 404, empty=True)
+            raise
 
     def _rows(self, reply: Reply) -> list[Row]:
         if reply.empty:
@@ -297,7 +306,7 @@ class _Seen:
         """The digest of the rows. Raises when an earlier page had the same ones."""
         if not rows:
             return None
-        digest = hashlib.blake2b(msgspec.json.encode(rows), digest_size=12).hexdigest()
+        digest = _digest(rows)
         if digest in self._digests:
             raise ContractBroken("read.repeated_page", where=self._where, page=at, rows=len(rows))
         _remember(self._digests, digest)
@@ -310,6 +319,10 @@ class _Seen:
         if token in self._tokens:
             raise ContractBroken("read.cursor_back", where=self._where)
         _remember(self._tokens, token)
+
+
+def _digest(rows: list[Row]) -> str:
+    return hashlib.blake2b(msgspec.json.encode(rows), digest_size=12).hexdigest()
 
 
 def _remember(memory: dict[Any, None], item: int | str) -> None:
