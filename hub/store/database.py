@@ -6,8 +6,10 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,15 +18,31 @@ from sqlalchemy.engine import Connection, Engine, make_url
 
 from hub.sdk.errors import ConfigError
 
+STANDSTILL_SECONDS = 6.0
+"""A process that stands still inside a transaction for so long loses it, and its locks."""
+
 _BUSY_MS = 30_000
+_CONNECT_SECONDS = 5
+_TRY_AGAIN_SECONDS = 0.5
+_LOCK_POLL_SECONDS = 0.1
+_IDLE_IN_TRANSACTION = "25P03"
+# The second: no room for the index of the write-ahead log.
+_SQLITE_FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
+_POSTGRES_FULL = "53100"
 
 
 class Store:
     """The open database. `transaction()` commits once at the end or leaves no trace."""
 
-    def __init__(self, engine: Engine, lock_file: IO[str] | None = None) -> None:
+    def __init__(
+        self, engine: Engine, lock_file: IO[str] | None = None, side_engine: Engine | None = None
+    ) -> None:
         self.engine = engine
+        self.side_engine = side_engine or engine
+        """Connections apart, so that a heartbeat never waits for the jobs'."""
         self.embedded = engine.dialect.name == "sqlite"
+        self.commits: Counter[int] = Counter()
+        """Transactions committed so far by each thread (its ident)."""
         self._lock_file = lock_file
         # SQLite starves writers that poll for its lock; our own threads queue up fairly instead.
         self._writer = threading.Lock()
@@ -35,10 +53,42 @@ class Store:
         if not self.embedded:
             with self.engine.begin() as connection:
                 yield connection
+        else:
+            with self._writer, self.engine.begin() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                yield connection
+        self.commits[threading.get_ident()] += 1
+
+    @contextmanager
+    def side_transaction(self) -> Iterator[Connection]:
+        """A small write transaction that waits for no job's connection."""
+        if self.embedded:
+            with self.transaction() as connection:
+                yield connection
+        else:
+            with self.side_engine.begin() as connection:
+                yield connection
+
+    @contextmanager
+    def alone(self, lock: int) -> Iterator[None]:
+        """Only one process at a time is in here; the others wait.
+
+        Held by the session, not by a transaction: what is done meanwhile may be many of them,
+        and a process that dies lets go at once.
+        """
+        if self.embedded:
+            yield
             return
-        with self._writer, self.engine.begin() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield connection
+        with self.side_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
+            key = {"lock": lock}
+            # Asked again and again: a statement that waits keeps a snapshot, and an index that is
+            # built concurrently in here would wait for it.
+            while not held.execute(sa.text("SELECT pg_try_advisory_lock(:lock)"), key).scalar_one():
+                time.sleep(_LOCK_POLL_SECONDS)
+            try:
+                yield
+            finally:
+                held.execute(sa.text("SELECT pg_advisory_unlock(:lock)"), key)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -49,6 +99,7 @@ class Store:
     def close(self) -> None:
         """Close every connection and give up the single-process lock."""
         self.engine.dispose()
+        self.side_engine.dispose()
         if self._lock_file is not None:
             self._lock_file.close()
             self._lock_file = None
@@ -62,8 +113,27 @@ def database_time(connection: Connection) -> float:
     return time.time()
 
 
-def open_store(url: str) -> Store:
-    """The store at `url`. Raises ConfigError when it cannot be used or another process owns it."""
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long (seconds) to wait for a server that does not answer yet; `tell` hears of it once."""
+
+    seconds: float
+    tell: Callable[[ConfigError], None]
+
+
+def is_disk_full(error: sa.exc.DBAPIError) -> bool:
+    """Whether the database had no room left; nothing of the transaction was kept."""
+    name = getattr(error.orig, "sqlite_errorname", "")
+    return name in _SQLITE_FULL or getattr(error.orig, "sqlstate", None) == _POSTGRES_FULL
+
+
+def open_store(
+    url: str, *, standstill: float = STANDSTILL_SECONDS, patience: Patience | None = None
+) -> Store:
+    """The store at `url`. Raises ConfigError when it cannot be used or another process owns it.
+
+    On PostgreSQL a transaction in which nothing happens for `standstill` seconds is undone.
+    """
     try:
         parsed = make_url(url)
     except sa.exc.ArgumentError as error:
@@ -71,8 +141,23 @@ def open_store(url: str) -> Store:
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(parsed.database or "")
     if parsed.get_backend_name() == "postgresql":
-        return _open_postgres(url)
+        return _open_patiently(url, standstill, patience)
     raise ConfigError("store.backend", backend=parsed.get_backend_name())
+
+
+def _open_patiently(url: str, standstill: float, patience: Patience | None) -> Store:
+    until, told = time.monotonic() + (patience.seconds if patience else 0.0), False
+    while True:
+        try:
+            return _open_postgres(url, standstill)
+        except ConfigError as error:
+            away = isinstance(error.__cause__, sa.exc.OperationalError)
+            if patience is None or not away or time.monotonic() >= until:
+                raise
+            if not told:
+                patience.tell(error)
+                told = True
+        time.sleep(_TRY_AGAIN_SECONDS)
 
 
 def _open_sqlite(database: str) -> Store:
@@ -111,17 +196,54 @@ def _set_pragmas(connection: Any, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _open_postgres(url: str) -> Store:
+def _open_postgres(url: str, standstill: float) -> Store:
     try:
-        engine = sa.create_engine(
-            url, isolation_level="READ COMMITTED", pool_size=10, max_overflow=10, pool_pre_ping=True
-        )
+        engine = _postgres_engine(url, standstill, pool_size=10, max_overflow=10)
         with engine.connect():
             pass
     except (sa.exc.SQLAlchemyError, ImportError) as error:
         reason = str(getattr(error, "orig", error)).splitlines()[0]
         raise ConfigError("store.unreachable", url=_without_password(url), reason=reason) from error
-    return Store(engine)
+    return Store(engine, side_engine=_postgres_engine(url, standstill, pool_size=2, max_overflow=2))
+
+
+def _postgres_engine(url: str, standstill: float, *, pool_size: int, max_overflow: int) -> Engine:
+    engine = sa.create_engine(
+        url,
+        isolation_level="READ COMMITTED",
+        pool_size=pool_size,
+        max_overflow=max_overflow,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": _CONNECT_SECONDS, **_KEEPALIVE},
+    )
+
+    def limit_standstill(connection: Any, _record: object) -> None:
+        # A process that is frozen between two statements would hold its row locks for ever.
+        connection.execute(f"SET idle_in_transaction_session_timeout = {int(standstill * 1000)}")
+        connection.commit()  # the pool rolls back when it takes a connection back
+
+    sa.event.listen(engine, "connect", limit_standstill)
+    sa.event.listen(engine, "handle_error", _lost_by_standstill)
+    return engine
+
+
+def _lost_by_standstill(context: Any) -> None:
+    """To whoever stood still the connection is lost, as when the server goes: an outage."""
+    lost = context.original_exception
+    if getattr(lost, "sqlstate", None) == _IDLE_IN_TRANSACTION:
+        context.is_disconnect = True
+        raise sa.exc.OperationalError(
+            context.statement, context.parameters, lost, connection_invalidated=True
+        ) from lost
+
+
+# A database host that vanished is noticed within half a minute, not after two hours.
+_KEEPALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 
 def _without_password(url: str) -> str:

@@ -12,18 +12,28 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hub.store.rows import key_filters, plain_text
+from hub.store.rows import bulk_insert, key_filters, plain_text
 from hub.store.tables import delivery, drain, intent, link
 
 NO_RUN = 0
 """The run of a delivery that no run waits for."""
 
-_IDENTITY = ("target_key", "run_id", "revision", "state", "executor_id", "attempts", "lookups")
+_IDENTITY = (
+    "target_key",
+    "run_id",
+    "revision",
+    "state",
+    "executor_id",
+    "sent_at",
+    "attempts",
+    "lookups",
+)
 
 
 class IntentState(StrEnum):
@@ -84,7 +94,7 @@ def still_open(connection: Connection, intents: Sequence[Intent]) -> list[Intent
         statement = sa.select(*columns).where(intent.c.sink_ref == sa.bindparam("sink"), condition)
         bound = {"sink": intents[0].sink_ref, **params}
         found.update(tuple(row) for row in connection.execute(statement, bound))
-    return [one for one in intents if tuple(getattr(one, name) for name in _IDENTITY) in found]
+    return [one for one in intents if _identity(one) in found]
 
 
 def release_blocked(connection: Connection, sink_ref: str) -> Counter[int]:
@@ -92,18 +102,20 @@ def release_blocked(connection: Connection, sink_ref: str) -> Counter[int]:
 
     Returns how many of which run. The wishes stay and are sent once the case is closed.
     """
-    behind = sa.and_(
-        delivery.c.sink_ref == sink_ref,
-        delivery.c.run_id != NO_RUN,
-        sa.exists().where(
-            intent.c.sink_ref == delivery.c.sink_ref,
-            intent.c.target_key == delivery.c.target_key,
-            intent.c.state == IntentState.REVIEW.value,
-        ),
+    cases = sa.select(intent.c.target_key).where(
+        intent.c.sink_ref == sink_ref, intent.c.state == IntentState.REVIEW.value
     )
-    released = Counter(connection.execute(sa.select(delivery.c.run_id).where(behind)).scalars())
-    if released:
-        connection.execute(delivery.update().where(behind).values(run_id=NO_RUN))
+    keys = list(connection.execute(cases).scalars())
+    released: Counter[int] = Counter()
+    for condition, params in key_filters(connection, delivery.c.target_key, keys) if keys else ():
+        behind = sa.and_(
+            delivery.c.sink_ref == sa.bindparam("sink"), delivery.c.run_id != NO_RUN, condition
+        )
+        bound = {"sink": sink_ref, **params}
+        found = connection.execute(sa.select(delivery.c.run_id).where(behind), bound)
+        if runs := found.scalars().all():
+            released.update(runs)
+            connection.execute(delivery.update().where(behind).values(run_id=NO_RUN), bound)
     return released
 
 
@@ -136,52 +148,35 @@ def put_deliveries(
     return replaced
 
 
-def want_drain(connection: Connection, sink_ref: str) -> int | None:
-    """Ask for a delivery job; the number of the wake-up when one must be queued, else None."""
-    this = drain.c.sink_ref == sink_ref
-    raised = connection.execute(
-        drain.update().where(this, drain.c.wanted == 0).values(wanted=1, wakes=drain.c.wakes + 1)
-    )
-    if raised.rowcount == 0:
-        known = connection.execute(sa.select(drain.c.wanted).where(this)).first()
-        if known is not None:
-            return None
-        try:
-            with connection.begin_nested():
-                connection.execute(drain.insert().values(sink_ref=sink_ref, wanted=1, wakes=1))
-        except sa.exc.IntegrityError:
-            return None
-    return int(connection.execute(sa.select(drain.c.wakes).where(this)).scalar_one())
-
-
-def take_drain(connection: Connection, sink_ref: str) -> None:
-    """A delivery job starts: whoever adds work from now on must queue another one."""
-    connection.execute(drain.update().where(drain.c.sink_ref == sink_ref).values(wanted=0))
-
-
 def claim(
-    connection: Connection, sink_ref: str, limit: int, executor_id: str, now_ms: int
+    connection: Connection,
+    sink_ref: str,
+    limit: int,
+    executor_id: str,
+    now_ms: int,
+    from_ms: int | None = None,
 ) -> list[Intent]:
     """Turn up to `limit` due deliveries into intents, oldest due first.
 
-    Targets with an open intent wait. The caller commits before it sends.
+    Targets with an open intent wait. Deliveries due before `from_ms` are left out: who claims
+    again and again need not walk over what it has claimed before. The caller commits before it
+    sends.
     """
     due = (
-        sa.select(delivery, link.c.target_id)
-        .outerjoin(
-            link,
-            sa.and_(
-                link.c.flow_id == delivery.c.flow_id, link.c.source_key == delivery.c.source_key
-            ),
-        )
+        sa.select(delivery)
         .where(delivery.c.sink_ref == sink_ref, delivery.c.due_at <= now_ms, ~_BLOCKED)
         .order_by(delivery.c.due_at)
         .limit(limit)
     )
-    claimed = [_claimed(row, executor_id, now_ms) for row in connection.execute(due).mappings()]
-    if claimed:
-        connection.execute(intent.insert(), [_as_row(one) for one in claimed])
-        _delete_deliveries(connection, sink_ref, [one.target_key for one in claimed])
+    if from_ms is not None:
+        due = due.where(delivery.c.due_at >= from_ms)
+    rows = connection.execute(due).all()
+    if not rows:
+        return []
+    targets = _target_ids(connection, rows)
+    claimed = [_claimed(row, targets, executor_id, now_ms) for row in rows]
+    bulk_insert(connection, intent, list(map(_as_tuple, claimed)))
+    _delete_deliveries(connection, sink_ref, [one.target_key for one in claimed])
     return claimed
 
 
@@ -209,51 +204,63 @@ def open_intents(
 def take_over(
     connection: Connection, intents: Sequence[Intent], executor_id: str, now_ms: int
 ) -> list[Intent]:
-    """This job is about to send the same bytes again; the intents as they stand from now on."""
-    taken = [
+    """This job is about to send the same bytes again; the intents as they stand from now on.
+
+    A try that somebody died at counts here: nobody else will count it.
+    """
+    died = intent.c.state == IntentState.SENT.value
+    _change_intents(
+        connection,
+        intents,
+        state=IntentState.SENT.value,
+        executor_id=executor_id,
+        sent_at=now_ms,
+        attempts=intent.c.attempts + sa.case((died, 1), else_=0),
+    )
+    return [
         replace(
             one,
             state=IntentState.SENT.value,
             executor_id=executor_id,
             sent_at=now_ms,
-            attempts=one.attempts + 1,
+            attempts=one.attempts + (1 if one.state == IntentState.SENT else 0),
         )
         for one in intents
     ]
-    for one in taken:
-        connection.execute(
-            intent.update()
-            .where(_this(intent, one))
-            .values(
-                state=one.state,
-                executor_id=one.executor_id,
-                sent_at=one.sent_at,
-                attempts=one.attempts,
-            )
-        )
-    return taken
 
 
-def doubt(connection: Connection, one: Intent, due_ms: int, reason: str, *, looked: bool) -> None:
-    """The outcome is unknown: look again at `due_ms`."""
-    connection.execute(
-        intent.update()
-        .where(_this(intent, one))
-        .values(
-            state=IntentState.UNKNOWN.value,
-            due_at=due_ms,
-            lookups=one.lookups + (1 if looked else 0),
-            error_text=plain_text(reason),
-        )
+def still_mine(connection: Connection, intents: Sequence[Intent], now_ms: int) -> list[Intent]:
+    """Those nobody settled or took over, as sent now: who looks them up waits from now on."""
+    mine = still_open(connection, intents)
+    _change_intents(connection, mine, sent_at=now_ms)
+    return [replace(one, sent_at=now_ms) for one in mine]
+
+
+def doubt(
+    connection: Connection,
+    intents: Sequence[Intent],
+    due_ms: int,
+    reason: str,
+    *,
+    attempts: int = 0,
+    lookups: int = 0,
+) -> None:
+    """The outcome is unknown: look again at `due_ms`. Adds to the counts of tries and look-ups."""
+    _change_intents(
+        connection,
+        intents,
+        state=IntentState.UNKNOWN.value,
+        due_at=due_ms,
+        attempts=intent.c.attempts + attempts,
+        lookups=intent.c.lookups + lookups,
+        error_text=plain_text(reason),
     )
 
 
 def put_aside(connection: Connection, one: Intent, reason: str) -> None:
     """Nobody can tell whether the write landed: a person decides, nothing is sent again."""
-    connection.execute(
-        intent.update()
-        .where(_this(intent, one))
-        .values(state=IntentState.REVIEW.value, error_text=plain_text(reason))
+    _change_intents(
+        connection, [one], state=IntentState.REVIEW.value, error_text=plain_text(reason)
     )
 
 
@@ -264,10 +271,20 @@ def close_intents(connection: Connection, sink_ref: str, target_keys: Sequence[s
         connection.execute(statement, {"sink": sink_ref, **params})
 
 
-def give_back(connection: Connection, intents: Sequence[Intent], due_ms: int, reason: str) -> int:
-    """Nothing was written: wish again at `due_ms`. Returns how many a newer wish had replaced."""
+def give_back(
+    connection: Connection,
+    intents: Sequence[Intent],
+    due_ms: int,
+    reason: str,
+    *,
+    attempts: int = 0,
+) -> list[Intent]:
+    """Nothing was written: wish again at `due_ms`, `attempts` tries more than before.
+
+    Returns those that a newer wish had replaced.
+    """
     if not intents:
-        return 0
+        return []
     sink_ref, text = intents[0].sink_ref, plain_text(reason)
     keys = [one.target_key for one in intents]
     close_intents(connection, sink_ref, keys)
@@ -277,16 +294,32 @@ def give_back(connection: Connection, intents: Sequence[Intent], due_ms: int, re
             delivery.c.sink_ref == sa.bindparam("sink"), condition
         )
         newer.update(connection.execute(found, {"sink": sink_ref, **params}).scalars())
+    changed = {"due_at": due_ms, "error_text": text}
     names = [column.name for column in delivery.columns]
-    back = [
-        {**_as_row(one), "due_at": due_ms, "attempts": one.attempts + 1, "error_text": text}
-        for one in intents
-        if one.target_key not in newer
-    ]
-    if back:
-        rows = [{name: row[name] for name in names} for row in back]
-        connection.execute(delivery.insert(), rows)
-    return len(newer)
+    back = []
+    for one in intents:
+        if one.target_key not in newer:
+            row = {**_as_row(one), **changed, "attempts": one.attempts + attempts}
+            back.append(tuple(row[name] for name in names))
+    bulk_insert(connection, delivery, back)
+    return [one for one in intents if one.target_key in newer]
+
+
+def intent_in_review(connection: Connection, sink_ref: str, target_key: str) -> Intent | None:
+    """The write to this target that a person must decide on."""
+    statement = sa.select(intent).where(
+        intent.c.sink_ref == sink_ref,
+        intent.c.target_key == target_key,
+        intent.c.state == IntentState.REVIEW.value,
+    )
+    row = connection.execute(statement).mappings().first()
+    return None if row is None else Intent(**row)
+
+
+def wish_anew(connection: Connection, one: Intent, now_ms: int) -> bool:
+    """Wish a write again as if it had never been tried; whether a newer wish takes its place."""
+    fresh = replace(one, attempts=0, run_id=NO_RUN)
+    return bool(give_back(connection, [fresh], now_ms, ""))
 
 
 def next_due(connection: Connection, sink_ref: str) -> int | None:
@@ -294,38 +327,28 @@ def next_due(connection: Connection, sink_ref: str) -> int | None:
 
     A delivery behind an open intent waits for that, not for its own time.
     """
-    waiting = sa.select(sa.func.min(delivery.c.due_at)).where(
-        delivery.c.sink_ref == sink_ref, ~_BLOCKED
+    waiting = (
+        sa.select(delivery.c.due_at)
+        .where(delivery.c.sink_ref == sink_ref, ~_BLOCKED)
+        .order_by(delivery.c.due_at)
+        .limit(1)
     )
     doubtful = sa.select(sa.func.min(intent.c.due_at)).where(
         intent.c.sink_ref == sink_ref, intent.c.state == IntentState.UNKNOWN.value
     )
-    found = [connection.execute(query).scalar_one() for query in (waiting, doubtful)]
+    found = [connection.execute(query).scalar_one_or_none() for query in (waiting, doubtful)]
     times = [time for time in found if time is not None]
     return min(times) if times else None
 
 
-def sinks_with_work(connection: Connection) -> list[str]:
-    """Every sink that has a delivery or an open intent."""
-    names: set[str] = set()
-    for table in (delivery, intent):
-        names.update(connection.execute(sa.select(table.c.sink_ref).distinct()).scalars())
-    return sorted(names)
-
-
 def sinks_to_visit(connection: Connection) -> list[str]:
     """Every sink that has something to do now or later without a person."""
-    waiting = sa.select(delivery.c.sink_ref).where(~_BLOCKED)
     unsettled = sa.select(intent.c.sink_ref).where(intent.c.state != IntentState.REVIEW.value)
-    return sorted(connection.execute(sa.union(waiting, unsettled)).scalars())
-
-
-def next_wake(connection: Connection, sink_ref: str) -> int:
-    """The number of a later wake-up; unlike `want_drain` it does not hold back an earlier one."""
-    want_drain(connection, sink_ref)
-    this = drain.c.sink_ref == sink_ref
-    connection.execute(drain.update().where(this).values(wanted=0, wakes=drain.c.wakes + 1))
-    return int(connection.execute(sa.select(drain.c.wakes).where(this)).scalar_one())
+    found = set(connection.execute(unsettled.distinct()).scalars())
+    for sink_ref in sinks_in(connection, delivery):
+        if sink_ref not in found and next_due(connection, sink_ref) is not None:
+            found.add(sink_ref)
+    return sorted(found)
 
 
 def idempotency_key(sink_ref: str, flow_id: str, source_key: str, revision: int) -> str:
@@ -334,24 +357,52 @@ def idempotency_key(sink_ref: str, flow_id: str, source_key: str, revision: int)
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
-def _claimed(row: Mapping[Any, Any], executor_id: str, now_ms: int) -> Intent:
-    key = idempotency_key(row["sink_ref"], row["flow_id"], row["source_key"], row["revision"])
+def sinks_in(connection: Connection, table: sa.Table) -> list[str]:
+    """The sinks of a table, from one to the next along its key: a million rows are not read."""
+    found: list[str] = []
+    step = sa.select(sa.func.min(table.c.sink_ref))
+    name = connection.execute(step).scalar_one()
+    while name is not None:
+        found.append(name)
+        name = connection.execute(step.where(table.c.sink_ref > name)).scalar_one()
+    return found
+
+
+def _target_ids(connection: Connection, rows: Sequence[Any]) -> dict[tuple[str, str], str]:
+    """The ids the target gave earlier, by flow and source key."""
+    by_flow: dict[str, list[str]] = {}
+    for row in rows:
+        by_flow.setdefault(row.flow_id, []).append(row.source_key)
+    found: dict[tuple[str, str], str] = {}
+    for flow_id, keys in by_flow.items():
+        for condition, params in key_filters(connection, link.c.source_key, keys):
+            statement = sa.select(link.c.source_key, link.c.target_id).where(
+                link.c.flow_id == sa.bindparam("flow"), link.c.target_id.is_not(None), condition
+            )
+            for key, target in connection.execute(statement, {"flow": flow_id, **params}):
+                found[flow_id, key] = target
+    return found
+
+
+def _claimed(
+    row: Any, targets: Mapping[tuple[str, str], str], executor_id: str, now_ms: int
+) -> Intent:
     return Intent(
-        sink_ref=row["sink_ref"],
-        target_key=row["target_key"],
-        flow_id=row["flow_id"],
-        source_key=row["source_key"],
-        run_id=row["run_id"],
-        op=row["op"],
-        revision=row["revision"],
-        payload_text=row["payload_text"],
-        attempts=row["attempts"],
-        idempotency_key=key,
-        target_id=row["target_id"],
+        sink_ref=row.sink_ref,
+        target_key=row.target_key,
+        flow_id=row.flow_id,
+        source_key=row.source_key,
+        run_id=row.run_id,
+        op=row.op,
+        revision=row.revision,
+        payload_text=row.payload_text,
+        attempts=row.attempts,
+        idempotency_key=idempotency_key(row.sink_ref, row.flow_id, row.source_key, row.revision),
+        target_id=targets.get((row.flow_id, row.source_key)),
         state=IntentState.SENT.value,
         executor_id=executor_id,
         sent_at=now_ms,
-        due_at=now_ms,
+        due_at=row.due_at,
         lookups=0,
         error_text=None,
     )
@@ -361,8 +412,13 @@ def _as_row(one: Intent) -> dict[str, Any]:
     return {name: getattr(one, name) for name in Intent.__slots__}
 
 
-def _this(table: sa.Table, one: Intent) -> sa.ColumnElement[bool]:
-    return sa.and_(table.c.sink_ref == one.sink_ref, table.c.target_key == one.target_key)
+def _change_intents(connection: Connection, intents: Sequence[Intent], **values: object) -> None:
+    if not intents:
+        return
+    keys = [one.target_key for one in intents]
+    for condition, params in key_filters(connection, intent.c.target_key, keys):
+        here = intent.update().where(intent.c.sink_ref == sa.bindparam("sink"), condition)
+        connection.execute(here.values(values), {"sink": intents[0].sink_ref, **params})
 
 
 def _delete_deliveries(connection: Connection, sink_ref: str, keys: Sequence[str]) -> None:
@@ -376,3 +432,6 @@ _BLOCKED = (
     .where(intent.c.sink_ref == delivery.c.sink_ref, intent.c.target_key == delivery.c.target_key)
     .correlate(delivery)
 )
+
+_as_tuple = attrgetter(*(column.name for column in intent.columns))
+_identity = attrgetter(*_IDENTITY)

@@ -7,13 +7,14 @@ recognise the event when it is sent again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hub.store.rows import bulk_insert, key_filters
-from hub.store.sequences import next_numbers
+from hub.store.rows import insert_at_once, key_filters
+from hub.store.runs import set_flow_state
+from hub.store.sequences import lock_last, raise_to
 from hub.store.tables import flow_state, inbox, sequence
 
 _PREFIX = "inbox:"
@@ -45,15 +46,15 @@ def append_events(connection: Connection, connection_id: str, events: Sequence[N
     the connection meanwhile, so nobody ever sees a number before a lower one.
     """
     name = _PREFIX + connection_id
-    next_numbers(connection, name, 0)
+    last = lock_last(connection, name)
     first_of = {event.event_id: event for event in reversed(events)}
     known = _known(connection, connection_id, list(first_of))
     new = [first_of[event_id] for event_id in dict.fromkeys(e.event_id for e in events)]
     new = [event for event in new if event.event_id not in known]
     if new:
-        number = next_numbers(connection, name, len(new))
-        rows = [(connection_id, number + at, *event) for at, event in enumerate(new)]
-        bulk_insert(connection, inbox, rows)
+        raise_to(connection, name, last + len(new))
+        rows = [(connection_id, last + 1 + at, *event) for at, event in enumerate(new)]
+        insert_at_once(connection, inbox, rows)
     return len(new)
 
 
@@ -68,26 +69,68 @@ def _known(connection: Connection, connection_id: str, ids: Sequence[str]) -> se
     return found
 
 
-def events_after(
-    connection: Connection, connection_id: str, number: int, limit: int
+def page_end(
+    connection: Connection, connection_id: str, after: int, most_events: int, most_bytes: int
+) -> tuple[int, bool]:
+    """The last event of a page behind `after`, and whether the page is full.
+
+    A page has at least one event, however large, when there is one.
+    """
+    sizes = (
+        sa.select(inbox.c.event_no, sa.func.length(inbox.c.body))
+        .where(inbox.c.connection_id == connection_id, inbox.c.event_no > after)
+        .order_by(inbox.c.event_no)
+        .limit(most_events)
+    )
+    rows = connection.execute(sizes).all()
+    end, total = after, 0
+    for number, size in rows:
+        total += size or 0
+        if total > most_bytes and end > after:
+            return end, True
+        end = number
+    return end, len(rows) == most_events
+
+
+def events_between(
+    connection: Connection, connection_id: str, after: int, upto: int
 ) -> list[StoredEvent]:
-    """The events behind `number`, oldest first."""
+    """The events behind `after` up to and including `upto`, oldest first."""
+    statement = _events(connection_id).where(inbox.c.event_no > after, inbox.c.event_no <= upto)
+    return [_stored(row) for row in connection.execute(statement.order_by(inbox.c.event_no))]
+
+
+def load_event(connection: Connection, connection_id: str, number: int) -> StoredEvent | None:
+    """The event with this number."""
+    row = connection.execute(_events(connection_id).where(inbox.c.event_no == number)).first()
+    return None if row is None else _stored(row)
+
+
+def newest_events(connection: Connection, connection_id: str, limit: int) -> list[dict[str, Any]]:
+    """The newest events without their bodies, newest first; `size` is None for a forgotten one."""
     statement = (
         sa.select(
             inbox.c.event_no,
             inbox.c.event_id,
             inbox.c.received_at,
             inbox.c.media_type,
-            inbox.c.body,
+            sa.func.length(inbox.c.body).label("size"),
         )
-        .where(inbox.c.connection_id == connection_id, inbox.c.event_no > number)
-        .order_by(inbox.c.event_no)
+        .where(inbox.c.connection_id == connection_id)
+        .order_by(inbox.c.event_no.desc())
         .limit(limit)
     )
-    return [
-        StoredEvent(row[0], row[1], row[2], row[3] or "", None if row[4] is None else bytes(row[4]))
-        for row in connection.execute(statement)
-    ]
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def _events(connection_id: str) -> sa.Select[Any]:
+    columns = (inbox.c.event_no, inbox.c.event_id, inbox.c.received_at, inbox.c.media_type)
+    return sa.select(*columns, inbox.c.body).where(inbox.c.connection_id == connection_id)
+
+
+def _stored(row: Any) -> StoredEvent:
+    body = None if row[4] is None else bytes(row[4])
+    return StoredEvent(row[0], row[1], row[2], row[3] or "", body)
 
 
 def last_event_no(connection: Connection, connection_id: str) -> int:
@@ -117,48 +160,82 @@ def last_received(connection: Connection, connection_id: str) -> int | None:
     return found
 
 
-def position_of(connection: Connection, flow_id: str) -> int:
-    """The last event the flow has read; 0 before its first."""
-    statement = sa.select(flow_state.c.inbox_no).where(flow_state.c.flow_id == flow_id)
-    return int(connection.execute(statement).scalar_one_or_none() or 0)
-
-
-def positions(connection: Connection) -> dict[str, int]:
-    """The position of every flow that has one."""
-    statement = sa.select(flow_state.c.flow_id, flow_state.c.inbox_no).where(
-        flow_state.c.inbox_no.is_not(None)
+def first_kept(connection: Connection, connection_id: str) -> int:
+    """The number of the oldest event whose body is kept; behind the newest when there is none."""
+    kept = sa.select(sa.func.min(inbox.c.event_no)).where(
+        inbox.c.connection_id == connection_id, inbox.c.body.is_not(None)
     )
-    return {row.flow_id: row.inbox_no for row in connection.execute(statement)}
+    found: int | None = connection.execute(kept).scalar_one_or_none()
+    return last_event_no(connection, connection_id) + 1 if found is None else found
 
 
-def forget_bodies(connection: Connection, before_ms: int, limit: int) -> int:
-    """Delete the bodies of at most `limit` events received before; how many those were."""
-    old = (
-        sa.select(inbox.c.connection_id, inbox.c.event_no)
-        .where(inbox.c.received_at < before_ms, inbox.c.body.is_not(None))
+def position_of(connection: Connection, flow_id: str, connection_id: str) -> int | None:
+    """The last event of this inbox the flow has read; None before its first."""
+    statement = sa.select(flow_state.c.inbox_no).where(
+        flow_state.c.flow_id == flow_id, flow_state.c.inbox_of == connection_id
+    )
+    found: int | None = connection.execute(statement).scalar_one_or_none()
+    return found
+
+
+def move_position(connection: Connection, flow_id: str, connection_id: str, number: int) -> None:
+    """The flow has read this inbox up to `number`. The caller holds `lock_flow`."""
+    set_flow_state(connection, flow_id, inbox_of=connection_id, inbox_no=number)
+
+
+def positions(connection: Connection) -> dict[str, tuple[str, int]]:
+    """The inbox of every flow that reads one, and its position there."""
+    statement = sa.select(flow_state.c.flow_id, flow_state.c.inbox_of, flow_state.c.inbox_no)
+    found = connection.execute(statement.where(flow_state.c.inbox_no.is_not(None)))
+    return {row.flow_id: (row.inbox_of, row.inbox_no) for row in found}
+
+
+class OldEvent(NamedTuple):
+    """What retention asks of an event."""
+
+    event_no: int
+    received_at: int
+    has_body: int
+
+
+def oldest_events(
+    connection: Connection, connection_id: str, after: int, upto: int, limit: int
+) -> list[OldEvent]:
+    """The oldest events behind `after` up to and including `upto`."""
+    has_body = sa.case((inbox.c.body.is_not(None), 1), else_=0)
+    statement = (
+        sa.select(inbox.c.event_no, inbox.c.received_at, has_body)
+        .where(
+            inbox.c.connection_id == connection_id,
+            inbox.c.event_no > after,
+            inbox.c.event_no <= upto,
+        )
+        .order_by(inbox.c.event_no)
         .limit(limit)
     )
-    return _each(connection, old, inbox.update().values(body=None))
+    return [OldEvent._make(row) for row in connection.execute(statement)]
 
 
-def forget_events(connection: Connection, before_ms: int, limit: int) -> int:
-    """Delete at most `limit` events received before; their ids are new again."""
-    old = (
-        sa.select(inbox.c.connection_id, inbox.c.event_no)
-        .where(inbox.c.received_at < before_ms)
-        .limit(limit)
-    )
-    return _each(connection, old, inbox.delete())
+def forget_bodies(connection: Connection, connection_id: str, numbers: Sequence[int]) -> None:
+    """Delete the bodies of these events; their rows stay to recognise them."""
+    _each(connection, inbox.update().values(body=None), connection_id, numbers)
+
+
+def forget_events(connection: Connection, connection_id: str, numbers: Sequence[int]) -> None:
+    """Delete these events; their ids are new again."""
+    _each(connection, inbox.delete(), connection_id, numbers)
 
 
 def _each(
-    connection: Connection, old: sa.Select[tuple[str, int]], change: sa.Update | sa.Delete
-) -> int:
-    keys = [{"b_connection": row[0], "b_no": row[1]} for row in connection.execute(old)]
-    if keys:
+    connection: Connection,
+    change: sa.Update | sa.Delete,
+    connection_id: str,
+    numbers: Sequence[int],
+) -> None:
+    if numbers:
         one = change.where(
             inbox.c.connection_id == sa.bindparam("b_connection"),
             inbox.c.event_no == sa.bindparam("b_no"),
         )
+        keys = [{"b_connection": connection_id, "b_no": number} for number in numbers]
         connection.execute(one, keys)
-    return len(keys)

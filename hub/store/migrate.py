@@ -10,9 +10,10 @@ from hub.sdk.errors import ConfigError
 from hub.store.database import Store
 
 HEAD = "0002"
-"""The newest revision under `migrations/versions`."""
+"""The newest revision under `migrations/versions`; revisions are numbers of four digits."""
 
 VERSION_TABLE = "hub_schema"
+_MIGRATION_LOCK = 7_165_002
 
 
 def schema_version(store: Store) -> str | None:
@@ -30,13 +31,29 @@ def require_schema(store: Store) -> None:
     found = schema_version(store)
     if found != HEAD:
         url = store.engine.url.render_as_string(hide_password=True)
-        raise ConfigError("store.schema", url=url, found=found or "none", needed=HEAD)
+        code = "store.schema" if found is None or found < HEAD else "store.newer"
+        raise ConfigError(code, url=url, found=found or "none", needed=HEAD)
 
 
 def migrate(store: Store) -> None:
-    """Upgrade the database to `HEAD`; running it again changes nothing."""
-    if schema_version(store) == HEAD:
+    """Upgrade the database to `HEAD`; running it again changes nothing.
+
+    All steps are one transaction: a process that dies on the way leaves the database as it was.
+    A database of a newer program is left alone.
+    """
+    if _is_done(store):
         return
+    with store.alone(_MIGRATION_LOCK):
+        if not _is_done(store):  # another process may have been first
+            _upgrade(store, "head")
+
+
+def _is_done(store: Store) -> bool:
+    found = schema_version(store)
+    return found is not None and found >= HEAD
+
+
+def _upgrade(store: Store, revision: str) -> None:
     from alembic import command
     from alembic.config import Config
 
@@ -44,4 +61,4 @@ def migrate(store: Store) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with store.transaction() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)

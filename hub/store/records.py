@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hub.store.rows import bulk_insert, decode_json, key_filters
-from hub.store.sequences import next_numbers
+from hub.store.rows import bulk_insert, decode_json, from_ms, key_filters
+from hub.store.sequences import last_number, next_numbers
 from hub.store.tables import record
+
+SEQUENCE_PREFIX = "record:"
+"""Changes of an entity are numbered by the sequence of this name with the entity behind it."""
 
 
 class Change(NamedTuple):
@@ -29,7 +32,7 @@ def put_records(
     if not changes:
         return
     # The numbers first: their lock keeps another flow from adding the same new records.
-    first = next_numbers(connection, f"record:{entity}", len(changes))
+    first = next_numbers(connection, _sequence(entity), len(changes))
     known = existing_keys(connection, entity, [change.record_key for change in changes])
     new: list[tuple[Any, ...]] = []
     old: list[dict[str, Any]] = []
@@ -82,6 +85,14 @@ def entities(connection: Connection) -> dict[str, int]:
     return dict(connection.execute(statement).tuples().all())
 
 
+def last_change_no(connection: Connection, entity: str) -> int:
+    """The number of the entity's newest committed change; 0 before the first.
+
+    Every change with a number up to it is visible to statements that follow.
+    """
+    return last_number(connection, _sequence(entity))
+
+
 def records_since(
     connection: Connection, entity: str, since: int, limit: int
 ) -> list[dict[str, Any]]:
@@ -92,16 +103,29 @@ def records_since(
         .order_by(record.c.change_no)
         .limit(limit)
     )
-    return [
-        {
-            "key": row.record_key,
-            "revision": row.revision,
-            "change_no": row.change_no,
-            "deleted": bool(row.deleted),
-            "data": decode_json(row.doc_text) if row.doc_text else None,
-        }
-        for row in connection.execute(statement)
-    ]
+    return [_shown(row) for row in connection.execute(statement)]
+
+
+def load_record(connection: Connection, entity: str, key: str) -> dict[str, Any] | None:
+    """One record, also a deleted one; None when there has never been one of this key."""
+    statement = sa.select(record).where(record.c.entity == entity, record.c.record_key == key)
+    row = connection.execute(statement).first()
+    return None if row is None else _shown(row)
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    return {
+        "key": row.record_key,
+        "revision": row.revision,
+        "change_no": row.change_no,
+        "changed_at": from_ms(row.changed_at),
+        "deleted": bool(row.deleted),
+        "data": decode_json(row.doc_text) if row.doc_text else None,
+    }
+
+
+def _sequence(entity: str) -> str:
+    return SEQUENCE_PREFIX + entity
 
 
 _UPDATE = (

@@ -12,8 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hub.sdk.errors import HubError, LostRace
+from hub.store import ledger
+from hub.store.deliveries import IntentState
 from hub.store.rows import decode_json, encode_json
-from hub.store.tables import flow_state, run
+from hub.store.tables import delivery, flow_state, intent, run
 
 log = logging.getLogger("hub.store.runs")
 
@@ -34,12 +36,19 @@ UNFINISHED = (RunState.QUEUED, RunState.READING, RunState.GROUPING, RunState.DEL
 NOT_READ = UNFINISHED[:-1]
 """States of a run that has not read everything yet."""
 
+EVENTS = "events"
+"""The kind of a run that reads what a webhook received."""
+
+FORGOTTEN = "forgotten"
+"""The kind of the one row per flow that stands for old runs of events."""
+
 MOST_PASSES = 3
 """How often a run reads a source that changes meanwhile, before it gives up loudly."""
 
 COUNTS = (
     "rows_read",
     "repeated",
+    "folded",
     "grouped",
     "mapped",
     "skipped",
@@ -73,6 +82,7 @@ class Run:
     since_at: int | None
     source_total: int | None
     counts: Mapping[str, int]
+    delete_guard: float | None
     fields: frozenset[str]
     findings: list[Any]
     resumable: bool
@@ -140,6 +150,14 @@ def unfinished_runs(connection: Connection) -> list[Run]:
     return [_run(row) for row in connection.execute(statement)]
 
 
+def delivering_runs(connection: Connection) -> list[int]:
+    """Runs that have read everything and wait for their writes."""
+    statement = sa.select(run.c.id).where(
+        run.c.state == RunState.DELIVERING.value, run.c.pending > 0
+    )
+    return list(connection.execute(statement.order_by(run.c.id)).scalars())
+
+
 def last_run(connection: Connection, flow_id: str) -> Run | None:
     """The newest run of the flow."""
     statement = sa.select(run).where(run.c.flow_id == flow_id).order_by(run.c.id.desc()).limit(1)
@@ -195,11 +213,30 @@ def finish_delivered(connection: Connection, run_id: int, now_ms: int) -> bool:
     )
     even = settled.where(run.c.pending == 0, run.c.mapped + run.c.removed == _OUTCOMES)
     done = connection.execute(even.values(state=RunState.DONE.value, finished_at=now_ms)).rowcount
-    if done:
-        return True
-    odd = HubError("run.unbalanced", run=run_id)
+    return bool(done) or _fail_unbalanced(connection, settled, run_id, now_ms)
+
+
+def fail_stranded(connection: Connection, run_id: int, now_ms: int) -> bool:
+    """End a run that waits for writes of which nothing is left, as one that does not add up.
+
+    One statement looks and writes: a write may be settled at the same time.
+    """
+    stranded = run.update().where(
+        run.c.id == run_id,
+        run.c.state == RunState.DELIVERING.value,
+        run.c.pending > 0,
+        ~sa.exists().where(delivery.c.run_id == run_id),
+        ~sa.exists().where(intent.c.run_id == run_id, intent.c.state != IntentState.REVIEW.value),
+    )
+    return _fail_unbalanced(connection, stranded, run_id, now_ms)
+
+
+def _fail_unbalanced(
+    connection: Connection, unbalanced: sa.Update, run_id: int, now_ms: int
+) -> bool:
+    odd = HubError(_UNBALANCED, run=run_id)
     failed = {"error_code": odd.code, "error_text": str(odd), "finished_at": now_ms}
-    if not connection.execute(settled.values(state=RunState.FAILED.value, **failed)).rowcount:
+    if not connection.execute(unbalanced.values(state=RunState.FAILED.value, **failed)).rowcount:
         return False
     log.error("run %d: the outcomes of its records do not add up", run_id)
     _read_again(connection, run_id)
@@ -207,15 +244,64 @@ def finish_delivered(connection: Connection, run_id: int, now_ms: int) -> bool:
 
 
 def _read_again(connection: Connection, run_id: int) -> None:
-    flow_id, since_at = connection.execute(
-        sa.select(run.c.flow_id, run.c.since_at).where(run.c.id == run_id)
+    """The flow's next run starts where this one did, and what was not written counts as new."""
+    flow_id, kind, since_at = connection.execute(
+        sa.select(run.c.flow_id, run.c.kind, run.c.since_at).where(run.c.id == run_id)
     ).one()
-    set_flow_state(connection, flow_id, watermark_at=since_at)
+    back: dict[str, object] = {"watermark_at": since_at, "full_mark": None}
+    if kind == EVENTS:
+        back["inbox_no"] = None  # from the first event that is kept
+    set_flow_state(connection, flow_id, **back)
+    ledger.forget_undelivered(connection, flow_id)
+
+
+def in_doubt(connection: Connection, flow_id: str, since_ms: int) -> bool:
+    """Whether a run of the flow that does not add up ended after `since_ms`."""
+    statement = sa.select(run.c.id).where(
+        run.c.flow_id == flow_id, run.c.error_code == _UNBALANCED, run.c.finished_at >= since_ms
+    )
+    return connection.execute(statement.limit(1)).first() is not None
+
+
+def set_delete_guard(connection: Connection, run_id: int, percent: float) -> None:
+    """Let this run remove up to `percent` of the flow's records."""
+    connection.execute(run.update().where(run.c.id == run_id).values(delete_guard=percent))
+
+
+def delete_guard_of(connection: Connection, run_id: int) -> float | None:
+    """What this run may remove; None when the flow's own guard counts."""
+    statement = sa.select(run.c.delete_guard).where(run.c.id == run_id)
+    percent: float | None = connection.execute(statement).scalar_one_or_none()
+    return percent
 
 
 def lock_flow(connection: Connection, flow_id: str) -> None:
     """Make everybody else who plans a run of this flow wait for our commit."""
     set_flow_state(connection, flow_id, paused=flow_state.c.paused)
+
+
+def is_paused(connection: Connection, flow_id: str) -> bool:
+    """Whether nothing may start the flow by itself."""
+    statement = sa.select(flow_state.c.paused).where(flow_state.c.flow_id == flow_id)
+    return bool(connection.execute(statement).scalar_one_or_none())
+
+
+def paused_flows(connection: Connection) -> set[str]:
+    """Flows that their schedule leaves alone."""
+    statement = sa.select(flow_state.c.flow_id).where(flow_state.c.paused != 0)
+    return set(connection.execute(statement).scalars())
+
+
+def fence_readers(connection: Connection, flow_id: str) -> None:
+    """Whoever still reads for a run of this flow can commit no page any more.
+
+    For those who change a flow's links beside its runs, with the flow's lock in hand: a page
+    compares itself with links read before its transaction. The run itself is not harmed, its next
+    job loads it as it stands.
+    """
+    reading = run.c.state.in_((RunState.READING, RunState.GROUPING))
+    fenced = run.update().where(run.c.flow_id == flow_id, reading)
+    connection.execute(fenced.values(attempt=run.c.attempt + 1))
 
 
 def as_text(fact: Mapping[str, Any] | list[Any] | None) -> str | None:
@@ -258,6 +344,7 @@ def set_flow_state(connection: Connection, flow_id: str, **values: object) -> No
             connection.execute(statement)
 
 
+_UNBALANCED = "run.unbalanced"
 _OUTCOMES = run.c.unchanged + run.c.written + run.c.refused + run.c.coalesced
 
 
@@ -278,6 +365,7 @@ def _run(row: Any) -> Run:
         since_at=row.since_at,
         source_total=row.source_total,
         counts={name: getattr(row, name) for name in COUNTS},
+        delete_guard=row.delete_guard,
         fields=frozenset(decode_json(row.fields_text) if row.fields_text else ()),
         findings=decode_json(row.findings_text) if row.findings_text else [],
         resumable=bool(row.resumable),

@@ -69,6 +69,11 @@ def has_secret(connection: Connection, connection_id: str, field: str) -> bool:
     return connection.execute(statement).first() is not None
 
 
+def forget_secret(connection: Connection, connection_id: str, field: str) -> None:
+    """Delete a secret that is of no more use; needs no key."""
+    connection.execute(secret.delete().where(_row(connection_id, field)))
+
+
 def load_master_key(path: Path) -> bytes:
     """The 32-byte master key from `HUB_MASTER_KEY` (hex) or the deployment's key file (hex)."""
     try:

@@ -20,6 +20,27 @@ def next_numbers(connection: Connection, name: str, count: int) -> int:
     return int(last.scalar_one()) - count + 1
 
 
+def last_number(connection: Connection, name: str) -> int:
+    """The last committed number of the sequence; 0 before the first."""
+    found = connection.execute(sa.select(sequence.c.last_no).where(sequence.c.name == name))
+    return int(found.scalar_one_or_none() or 0)
+
+
+def lock_last(connection: Connection, name: str) -> int:
+    """The last number of the sequence; nobody else gets one before our commit."""
+    row = sa.select(sequence.c.last_no).where(sequence.c.name == name).with_for_update()
+    last = connection.execute(row).scalar_one_or_none()
+    if last is None:
+        _create(connection, name)
+        last = connection.execute(row).scalar_one()
+    return int(last)
+
+
+def raise_to(connection: Connection, name: str, last: int) -> None:
+    """Take the numbers up to `last` of a sequence locked by `lock_last`."""
+    connection.execute(sequence.update().where(sequence.c.name == name).values(last_no=last))
+
+
 def _create(connection: Connection, name: str) -> None:
     try:
         with connection.begin_nested():

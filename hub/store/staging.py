@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hub.store.rows import key_filters
+from hub.store.rows import decode_exact, encode_exact, key_filters
 from hub.store.tables import stage
-
-# A staged row must come back exactly as the stream gave it: decimals stay JSON numbers.
-_encode = msgspec.json.Encoder(decimal_format="number").encode
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 def stage_rows(
@@ -38,7 +32,7 @@ def stage_rows(
             "run_id": run_id,
             "row_key": row_key,
             "group_key": group_key,
-            "doc_text": _encode(row).decode(),
+            "doc_text": encode_exact(row).decode(),
         }
         for row_key, (group_key, row) in newest.items()
     ]
@@ -63,7 +57,7 @@ def next_groups(
             .order_by(stage.c.group_key, stage.c.row_key)
         )
         for group_key, text in connection.execute(statement, {"run": run_id, **params}):
-            groups[group_key].append(_decode(text))
+            groups[group_key].append(decode_exact(text))
     return groups
 
 
@@ -71,6 +65,16 @@ def count_staged(connection: Connection, run_id: int) -> int:
     """How many source rows the run keeps."""
     statement = sa.select(sa.func.count()).select_from(stage).where(stage.c.run_id == run_id)
     return int(connection.execute(statement).scalar_one())
+
+
+def count_rows(connection: Connection, run_id: int, row_keys: Sequence[str]) -> int:
+    """How many of these rows the run keeps."""
+    number = 0
+    for condition, params in key_filters(connection, stage.c.row_key, row_keys):
+        statement = sa.select(sa.func.count()).where(stage.c.run_id == sa.bindparam("run"))
+        found = connection.execute(statement.where(condition), {"run": run_id, **params})
+        number += int(found.scalar_one())
+    return number
 
 
 def clear_stage(connection: Connection, run_id: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from hub.sdk.errors import ConfigError, LostRace
-from hub.store import deliveries, ledger, records, runs, staging
+from hub.store import deliveries, drains, ledger, records, runs, staging
 from hub.store.database import Store, open_store
 from hub.store.migrate import HEAD, migrate, require_schema, schema_version
 from hub.store.sequences import next_numbers
@@ -157,9 +157,10 @@ def test_an_intent_given_back_keeps_its_key_and_gives_way_to_a_newer_wish(store:
         deliveries.put_deliveries(connection, "c/s", [_wish("a", 1), _wish("b", 1)], 10)
         claimed = deliveries.claim(connection, "c/s", 10, "me", 10)
         deliveries.put_deliveries(connection, "c/s", [_wish("b", 2)], 11)
-        assert deliveries.give_back(connection, claimed, 20, "busy") == 1
+        replaced = deliveries.give_back(connection, claimed, 20, "busy", attempts=1)
         assert deliveries.claim(connection, "c/s", 10, "me", 19)[0].target_key == "b"
         again = deliveries.claim(connection, "c/s", 10, "me", 20)
+    assert [one.target_key for one in replaced] == ["b"]
     before = next(one for one in claimed if one.target_key == "a")
     assert [one.idempotency_key for one in again] == [before.idempotency_key]
     assert again[0].attempts == 1
@@ -170,7 +171,7 @@ def test_intents_of_another_process_and_due_doubts_are_settled_first(store: Stor
         deliveries.put_deliveries(connection, "c/s", [_wish(key, 1) for key in "abc"], 10)
         mine, theirs, doubtful = deliveries.claim(connection, "c/s", 10, "me", 10)
         deliveries.take_over(connection, [replace(theirs, attempts=0)], "dead", 10)
-        deliveries.doubt(connection, doubtful, 15, "no answer", looked=False)
+        deliveries.doubt(connection, [doubtful], 15, "no answer")
         early = deliveries.open_intents(connection, "c/s", "me", 14, 10)
         late = deliveries.open_intents(connection, "c/s", "me", 15, 10)
     assert [one.target_key for one in early] == [theirs.target_key]
@@ -180,16 +181,16 @@ def test_intents_of_another_process_and_due_doubts_are_settled_first(store: Stor
 
 def test_a_delivery_job_is_asked_for_once_until_it_starts(store: Store) -> None:
     with store.transaction() as connection:
-        assert deliveries.want_drain(connection, "c/s") == 1
-        assert deliveries.want_drain(connection, "c/s") is None
-        deliveries.take_drain(connection, "c/s")
-        assert deliveries.want_drain(connection, "c/s") == 2
+        assert drains.want_drain(connection, "c/s") == 1
+        assert drains.want_drain(connection, "c/s") is None
+        drains.take_drain(connection, "c/s")
+        assert drains.want_drain(connection, "c/s") == 2
 
 
 def test_a_later_wake_up_does_not_hold_back_an_earlier_one(store: Store) -> None:
     with store.transaction() as connection:
-        first = deliveries.next_wake(connection, "c/s")
-        second = deliveries.want_drain(connection, "c/s")
+        first = drains.next_wake(connection, "c/s")
+        second = drains.want_drain(connection, "c/s")
     assert second == first + 1
 
 
@@ -219,3 +220,30 @@ def test_records_are_numbered_in_commit_order_and_counted_alive(store: Store) ->
         changes = records.records_since(connection, "item", 2, 10)
     assert [(one["key"], one["change_no"]) for one in changes] == [("c", 3), ("a", 4)]
     assert changes[1]["data"] == {"a": 2}
+
+
+def test_who_waits_to_be_alone_does_not_hold_up_an_index_built_concurrently(
+    postgres_url: str,
+) -> None:
+    first, second = open_store(postgres_url), open_store(postgres_url)
+    asks = threading.Event()
+
+    def wait() -> None:
+        asks.set()
+        with second.alone(4711):
+            pass
+
+    waiting = threading.Thread(target=wait)
+    build = sa.text("CREATE INDEX CONCURRENTLY hub_test_index ON hub_test (id)")
+    with first.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("CREATE TABLE hub_test (id integer)"))
+        with first.alone(4711):
+            waiting.start()
+            assert asks.wait(5)
+            waiting.join(0.5)
+            connection.execute(sa.text("SET statement_timeout = '5s'"))
+            connection.execute(build)
+        waiting.join(5)
+    assert not waiting.is_alive()
+    first.close()
+    second.close()

@@ -29,15 +29,23 @@ subscription = Table(
     Column("id", String(40), primary_key=True),
     Column("url", LONG, nullable=False),
     Column("title", NAME),
-    Column("entities_text", LONG, nullable=False),
     Column("state", String(12), nullable=False),
     Column("old_secret_until", BigInteger),
     Column("failing_since", BigInteger),
+    Column("failures", Integer, nullable=False, default=0),
+    Column("hold_until", BigInteger, nullable=False, default=0),
+    Column("sent", BigInteger, nullable=False, default=0),
+    Column("failed", BigInteger, nullable=False, default=0),
+    Column("wanted", Integer, nullable=False, default=0),
     Column("wake_no", BigInteger, nullable=False, default=0),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
 )
-"""Endpoints that are told of record changes; their secrets are in `hub_secret`."""
+"""Endpoints that are told of record changes; their secrets are in `hub_secret`.
+
+`failing_since` and `failures` tell of the tries since the last message that was taken; nothing is
+sent before `hold_until`; `sent` and `failed` count tries; `wanted` says that a job is queued.
+"""
 
 subscription_position = Table(
     "hub_subscription_position",
@@ -46,25 +54,29 @@ subscription_position = Table(
     Column("entity", NAME, primary_key=True),
     Column("change_no", BigInteger, nullable=False),
 )
-"""The last change of each entity that has become a message."""
+"""The entities a subscription asks for, and the last change of each that became a message."""
 
 message = Table(
     "hub_message",
     metadata,
     Column("id", String(64), primary_key=True),
     Column("subscription_id", String(40), nullable=False),
-    Column("order_no", BigInteger, nullable=False),
     Column("event_type", NAME, nullable=False),
+    Column("entity", NAME),
     Column("record_key", KEY),
+    Column("change_no", BigInteger, nullable=False),
     Column("payload_text", LONG, nullable=False),
     Column("state", String(12), nullable=False),
+    Column("claimed_by", String(64)),
     Column("attempts", Integer, nullable=False, default=0),
     Column("due_at", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("settled_at", BigInteger),
     Index("hub_message_due", "subscription_id", "state", "due_at"),
 )
-"""Signed webhooks to send: one per change and subscription; the id is the `webhook-id`."""
+"""Signed webhooks: one per change and subscription; the id is the `webhook-id`.
+
+`due_at` of a message that is settled is the moment when it was.
+"""
 
 message_attempt = Table(
     "hub_message_attempt",

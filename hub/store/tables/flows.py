@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, String, Table
 
 from hub.store.tables.base import ID, KEY, LONG, NAME, metadata
 
@@ -16,12 +16,13 @@ flow_state = Table(
     Column("planned_at", BigInteger),
     Column("full_mark", BigInteger),
     Column("inbox_no", BigInteger),
+    Column("inbox_of", NAME),
     Column("paused", Integer, nullable=False, default=0),
 )
 """Where each flow stands: the watermark of its last complete read and its last planned start.
 
 `full_mark` is the mark (`hub_link.seen_run`) of its last complete full read; `inbox_no` the last
-event of the inbox it has read.
+event it has read in the inbox of the connection `inbox_of`.
 """
 
 run = Table(
@@ -43,6 +44,7 @@ run = Table(
     Column("source_total", BigInteger),
     Column("rows_read", BigInteger, nullable=False, default=0),
     Column("repeated", BigInteger, nullable=False, default=0),
+    Column("folded", BigInteger, nullable=False, default=0),
     Column("grouped", BigInteger, nullable=False, default=0),
     Column("mapped", BigInteger, nullable=False, default=0),
     Column("skipped", BigInteger, nullable=False, default=0),
@@ -54,6 +56,7 @@ run = Table(
     Column("coalesced", BigInteger, nullable=False, default=0),
     Column("removed", BigInteger, nullable=False, default=0),
     Column("pending", BigInteger, nullable=False, default=0),
+    Column("delete_guard", Double),
     Column("resumable", Integer, nullable=False, default=0),
     Column("fields_text", LONG),
     Column("findings_text", LONG),
@@ -67,7 +70,9 @@ run = Table(
 """One execution of a flow, its page cursor and its counts.
 
 A read that the source disturbs is done again: `pass_no` counts, `pass_read` and `pass_repeated` are
-the counts at the start of the pass, `pass_total` the total its first page named.
+the counts at the start of the pass, `pass_total` the total its first page named. `folded` counts
+the rows that went into groups, `grouped` the records they became. `delete_guard` replaces the
+flow's for this run.
 """
 
 link = Table(
@@ -115,6 +120,7 @@ waiting = Table(
     Column("item_key", KEY, primary_key=True),
     Column("ready", Integer, nullable=False, default=0),
     Index("hub_waiting_by_item", "scope_name", "item_name", "item_key"),
+    Index("hub_waiting_ready", "ready", "flow_id", "source_key"),
 )
 """Held records and what they wait for: item `item_key` of a sink (`scope_name` is its connection)
 or of one of the hub's entities (`hub`)."""

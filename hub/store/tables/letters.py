@@ -30,19 +30,37 @@ dead_letter = Table(
     Column("closed_how", String(20)),
     Column("note_text", LONG),
     Column("replay_id", String(40)),
+    Column("sink_ref", NAME),
     Column("created_at", BigInteger, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
-    Index("hub_dead_letter_by_flow", "flow_id", "state"),
-    Index("hub_dead_letter_by_age", "state", "updated_at"),
+    Index("hub_dead_letter_by_flow", "flow_id", "state", "opened_at", "id"),
+    Index("hub_dead_letter_by_age", "state", "opened_at", "id"),
+    Index(
+        "hub_dead_letter_by_reason",
+        "state",
+        "flow_id",
+        "kind",
+        "error_code",
+        "field_name",
+        "vendor_code",
+    ),
+    Index("hub_dead_letter_by_replay", "replay_id", "state"),
 )
-"""Records and deliveries a person must look at; one open row per flow, source key and kind."""
+"""Records and deliveries a person must look at; one row per flow, source key and kind.
+
+`opened_at` is when it last became open; `sink_ref` the target it was on its way to.
+"""
 
 replay = Table(
     "hub_replay",
     metadata,
     Column("id", String(40), primary_key=True),
+    Column("flow_id", NAME, nullable=False),
+    Column("letter_id", String(40)),
     Column("state", String(12), nullable=False),
     Column("filter_text", LONG, nullable=False),
+    Column("after_at", BigInteger),
     Column("after_id", String(40)),
     Column("per_second", Double),
     Column("requested_by", NAME, nullable=False),
@@ -53,7 +71,10 @@ replay = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
 )
-"""Replays of many dead letters: `after_id` is the last letter dealt with, in the order of ids."""
+"""Replays of one dead letter (`letter_id`) or of all that a filter names.
+
+`after_at` and `after_id` say how far it is: the last letter dealt with, oldest first.
+"""
 
 audit = Table(
     "hub_audit",

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Double, Integer, LargeBinary, String, Table
 
-from hub.store.tables.base import NAME, metadata
+from hub.store.tables.base import LONG, NAME, metadata
 
 executor = Table(
     "hub_executor",
     metadata,
     Column("id", String(64), primary_key=True),
     Column("seen_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("kind", String(12)),
+    Column("host_name", NAME),
+    Column("pid", Integer),
+    Column("program_version", NAME),
+    Column("jobs_text", LONG),
 )
-"""Heartbeats of the processes that run jobs."""
+"""Heartbeats of the processes that run jobs, and which jobs each has in hand.
+
+A process that ends in order deletes its row; one that died leaves it.
+"""
 
 rate_gate = Table(
     "hub_rate_gate",
@@ -42,7 +51,10 @@ place = Table(
     Column("holder", String(64)),
     Column("held_until", BigInteger, nullable=False),
 )
-"""Places for concurrent calls to an account, leased by whichever process holds one."""
+"""Places for concurrent calls to an account, leased by whichever process holds one.
+
+A number below zero is no place: a process that waits for one says so with it.
+"""
 
 breaker = Table(
     "hub_breaker",
@@ -53,5 +65,6 @@ breaker = Table(
     Column("no_call_until", BigInteger, nullable=False, default=0),
     Column("probe_holder", String(64)),
     Column("probe_until", BigInteger, nullable=False, default=0),
+    Column("reason_text", LONG),
 )
 """Circuit breakers: no call before `no_call_until`, then one probe at a time."""

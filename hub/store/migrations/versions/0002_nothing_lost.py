@@ -44,6 +44,7 @@ def upgrade() -> None:
         sa.Column("no_call_until", sa.BigInteger(), nullable=False),
         sa.Column("probe_holder", sa.String(length=64), nullable=True),
         sa.Column("probe_until", sa.BigInteger(), nullable=False),
+        sa.Column("reason_text", LongText(), nullable=True),
         sa.PrimaryKeyConstraint("connection_id"),
     )
     op.create_table(
@@ -63,15 +64,16 @@ def upgrade() -> None:
         "hub_message",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("subscription_id", sa.String(length=40), nullable=False),
-        sa.Column("order_no", sa.BigInteger(), nullable=False),
         sa.Column("event_type", sa.String(length=120), nullable=False),
+        sa.Column("entity", sa.String(length=120), nullable=True),
         sa.Column("record_key", sa.String(length=512), nullable=True),
+        sa.Column("change_no", sa.BigInteger(), nullable=False),
         sa.Column("payload_text", LongText(), nullable=False),
         sa.Column("state", sa.String(length=12), nullable=False),
+        sa.Column("claimed_by", sa.String(length=64), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("due_at", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("settled_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("hub_message_due", "hub_message", ["subscription_id", "state", "due_at"])
@@ -103,8 +105,11 @@ def upgrade() -> None:
     op.create_table(
         "hub_replay",
         sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("flow_id", sa.String(length=120), nullable=False),
+        sa.Column("letter_id", sa.String(length=40), nullable=True),
         sa.Column("state", sa.String(length=12), nullable=False),
         sa.Column("filter_text", LongText(), nullable=False),
+        sa.Column("after_at", sa.BigInteger(), nullable=True),
         sa.Column("after_id", sa.String(length=40), nullable=True),
         sa.Column("per_second", sa.Double(), nullable=True),
         sa.Column("requested_by", sa.String(length=120), nullable=False),
@@ -121,10 +126,14 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("url", LongText(), nullable=False),
         sa.Column("title", sa.String(length=120), nullable=True),
-        sa.Column("entities_text", LongText(), nullable=False),
         sa.Column("state", sa.String(length=12), nullable=False),
         sa.Column("old_secret_until", sa.BigInteger(), nullable=True),
         sa.Column("failing_since", sa.BigInteger(), nullable=True),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("hold_until", sa.BigInteger(), nullable=False),
+        sa.Column("sent", sa.BigInteger(), nullable=False),
+        sa.Column("failed", sa.BigInteger(), nullable=False),
+        sa.Column("wanted", sa.Integer(), nullable=False),
         sa.Column("wake_no", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
@@ -148,6 +157,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("flow_id", "source_key", "scope_name", "item_name", "item_key"),
     )
     op.create_index("hub_waiting_by_item", "hub_waiting", ["scope_name", "item_name", "item_key"])
+    op.create_index("hub_waiting_ready", "hub_waiting", ["ready", "flow_id", "source_key"])
 
     op.add_column("hub_dead_letter", sa.Column("revision", sa.Integer(), nullable=True))
     op.add_column("hub_dead_letter", sa.Column("op", sa.String(length=10), nullable=True))
@@ -156,13 +166,41 @@ def upgrade() -> None:
     op.add_column("hub_dead_letter", sa.Column("closed_how", sa.String(length=20), nullable=True))
     op.add_column("hub_dead_letter", sa.Column("note_text", LongText(), nullable=True))
     op.add_column("hub_dead_letter", sa.Column("replay_id", sa.String(length=40), nullable=True))
-    op.create_index("hub_dead_letter_by_age", "hub_dead_letter", ["state", "updated_at"])
+    op.add_column("hub_dead_letter", sa.Column("sink_ref", sa.String(length=120), nullable=True))
+    op.add_column(
+        "hub_dead_letter",
+        sa.Column("opened_at", sa.BigInteger(), nullable=False, server_default="0"),
+    )
+    op.execute("UPDATE hub_dead_letter SET opened_at = updated_at")
+    op.drop_index("hub_dead_letter_by_flow", "hub_dead_letter")
+    op.create_index(
+        "hub_dead_letter_by_flow", "hub_dead_letter", ["flow_id", "state", "opened_at", "id"]
+    )
+    op.create_index("hub_dead_letter_by_age", "hub_dead_letter", ["state", "opened_at", "id"])
+    op.create_index(
+        "hub_dead_letter_by_reason",
+        "hub_dead_letter",
+        ["state", "flow_id", "kind", "error_code", "field_name", "vendor_code"],
+    )
+    op.create_index("hub_dead_letter_by_replay", "hub_dead_letter", ["replay_id", "state"])
+
+    op.add_column("hub_executor", sa.Column("started_at", sa.BigInteger(), nullable=True))
+    op.add_column("hub_executor", sa.Column("kind", sa.String(length=12), nullable=True))
+    op.add_column("hub_executor", sa.Column("host_name", sa.String(length=120), nullable=True))
+    op.add_column("hub_executor", sa.Column("pid", sa.Integer(), nullable=True))
+    op.add_column(
+        "hub_executor", sa.Column("program_version", sa.String(length=120), nullable=True)
+    )
+    op.add_column("hub_executor", sa.Column("jobs_text", LongText(), nullable=True))
 
     op.add_column("hub_flow_state", sa.Column("full_mark", sa.BigInteger(), nullable=True))
     op.add_column("hub_flow_state", sa.Column("inbox_no", sa.BigInteger(), nullable=True))
+    op.add_column("hub_flow_state", sa.Column("inbox_of", sa.String(length=120), nullable=True))
 
     op.create_index("hub_link_by_target", "hub_link", ["flow_id", "target_id"])
 
-    op.add_column(
-        "hub_run", sa.Column("removed", sa.BigInteger(), nullable=False, server_default="0")
-    )
+    for name in ("folded", "removed"):
+        op.add_column(
+            "hub_run", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0")
+        )
+    op.add_column("hub_run", sa.Column("delete_guard", sa.Double(), nullable=True))
