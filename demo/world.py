@@ -30,6 +30,10 @@ class Fake:
     def alter(self, name: str, path: str, **when: Any) -> None:
         self._order("alter", {"name": name, "path": path, **when})
 
+    def behave(self) -> None:
+        """No trouble any more."""
+        self._order("behave", {})
+
     def do(self, name: str, **options: Any) -> Any:
         return self._order("do", {"name": name, "options": options})
 

@@ -6,12 +6,16 @@ import os
 import secrets
 import tomllib
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 import hub
 from hub.sdk.errors import ConfigError
 from hub.sdk.loading import Strict, load_yaml, validate
+from hub.sdk.manifest_values import Seconds
 
 SETTINGS_FILE = "hub.toml"
 CONNECTIONS_FILE = "connections.yaml"
@@ -27,6 +31,10 @@ url = "sqlite:///hub.db"     # or postgresql+psycopg://user:password@host/databa
 [api]
 host = "127.0.0.1"
 port = 8700
+
+[engine]
+grace = "6s"                 # without a heartbeat for so long, a process is taken for dead
+jobs = 16                    # jobs of one queue that one process takes at a time
 """
 
 _CONNECTIONS = """\
@@ -50,6 +58,24 @@ class ApiSettings(Strict):
     port: int = 8700
 
 
+class EngineSettings(Strict):
+    """`grace` is the same in every process: it also ends transactions that stand still."""
+
+    grace: Annotated[Seconds, Field(ge=3, le=300)] = 6.0
+    jobs: int = Field(default=16, ge=1, le=256)
+
+
+class WebhookSettings(Strict):
+    """Where subscriptions may point besides public https addresses, and how they are served."""
+
+    allow_http: tuple[str, ...] = ()
+    allow_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    ca: Path | None = None
+    concurrent: int = Field(default=4, ge=1, le=32)
+    timeout_seconds: float = Field(default=30.0, ge=0.1, le=30.0)
+    keep_days: int = Field(default=30, ge=1, le=3650)
+
+
 class Settings(Strict):
     """What `hub.toml` may say."""
 
@@ -57,6 +83,8 @@ class Settings(Strict):
     zone: str = "Asia/Shanghai"
     store: StoreSettings = StoreSettings()
     api: ApiSettings = ApiSettings()
+    engine: EngineSettings = EngineSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
 
 @dataclass(frozen=True, slots=True)

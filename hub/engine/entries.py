@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 import msgspec
 
 from hub.engine.flows import Flow
-from hub.mapping import FieldProblem
+from hub.mapping import FieldProblem, Reference, Unusable
 from hub.sdk.body import key_parts
 from hub.sdk.records import Row, join_key
 from hub.store.ledger import Link
-from hub.store.rows import plain_text
+from hub.store.rows import encode_exact, plain_text
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 _encode_sorted = msgspec.json.Encoder(decimal_format="string", order="sorted").encode
@@ -25,6 +27,7 @@ class Entry(NamedTuple):
     """A row with its outcome: `doc` (JSON) and `digest` when it went through, else `problems`.
 
     `doc` is None as well when the ledger knows the row: then `digest` is the one it has.
+    `references` are the (item, value) pairs that a held record waits for.
     """
 
     source_key: str
@@ -35,6 +38,7 @@ class Entry(NamedTuple):
     digest: bytes | None
     row: Row
     problems: tuple[FieldProblem, ...] = ()
+    references: tuple[Reference, ...] = ()
 
 
 def map_rows(
@@ -71,11 +75,39 @@ def map_rows(
             digest = blake2b(text, digest_size=16, key=target).digest()
             entries.append(Entry(source_key, "ok", mapped.key, seen, text.decode(), digest, row))
         else:
-            problems = tuple(mapped.problems)
+            why = (tuple(mapped.problems), tuple(mapped.references))
             entries.append(
-                Entry(source_key, mapped.outcome, mapped.key, seen, None, None, row, problems)
+                Entry(source_key, mapped.outcome, mapped.key, seen, None, None, row, *why)
             )
     return entries
+
+
+def row_hash(flow: Flow, row: Row) -> bytes:
+    """What the ledger keeps of a row and the mapping it went through."""
+    version = flow.version.encode()
+    return hashlib.blake2b(_encode(row), digest_size=16, key=version).digest()
+
+
+def payload_text(row: Row) -> str:
+    """The row as a dead letter keeps it: it comes back as the source gave it.
+
+    What no database stores (NUL, halves of surrogate pairs) is left out.
+    """
+    return encode_exact(_storable(row)).decode()
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return plain_text(value)
+    if isinstance(value, dict):
+        return {plain_text(str(name)): _storable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(item) for item in value]
+    if isinstance(value, Unusable):  # a group's field that could not be summed
+        return _storable(value.value)
+    if isinstance(value, Decimal | float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 def split_keyless(
@@ -88,7 +120,9 @@ def split_keyless(
         parts = key_parts(row, key_fields)
         if None in parts:
             missing = key_fields[parts.index(None)]
-            rejected.append(_keyless(row, FieldProblem(missing, None, "record.key_missing", {})))
+            rejected.append(
+                rejected_entry(row, FieldProblem(missing, None, "record.key_missing", {}))
+            )
             continue
         key = join_key(parts)
         if len(key) <= MAX_KEY and plain_text(key) == key:
@@ -96,11 +130,12 @@ def split_keyless(
             continue
         code = "record.key_too_long" if len(key) > MAX_KEY else "record.key_unstorable"
         params: dict[str, object] = {"limit": MAX_KEY}
-        rejected.append(_keyless(row, FieldProblem(key_fields[0], ascii(key), code, params)))
+        rejected.append(rejected_entry(row, FieldProblem(key_fields[0], ascii(key), code, params)))
     return keyed, rejected
 
 
-def _keyless(row: Row, problem: FieldProblem) -> Entry:
+def rejected_entry(row: Row, problem: FieldProblem) -> Entry:
+    """The entry of a row that has no key to call it by."""
     # The content names it, so that reading it again does not open a second dead letter.
     digest = hashlib.blake2b(_encode_sorted(row), digest_size=16).hexdigest()
     return Entry(f"?{digest}", "rejected", None, None, None, None, row, (problem,))

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from croniter import croniter
 from pydantic import BeforeValidator, Field, model_validator
 
+from hub.engine.cron import ever_comes, is_cron
 from hub.mapping import Library, Mapping, load_mapping
 from hub.sdk.errors import ConfigError, HubError
 from hub.sdk.loading import Strict, load_yaml, suggestion, validate
@@ -27,15 +27,38 @@ Percent = Annotated[float, BeforeValidator(_percent), Field(ge=0, le=100)]
 
 
 class Source(Strict):
+    """Either a stream of a connection, read when the flow runs, or an event of its webhook, read
+    when it arrives."""
+
     connection: str
-    stream: str
+    stream: str | None = None
+    event: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.stream is None) == (self.event is None):
+            raise ValueError("give `connection` with either `stream` or `event`")
+        return self
+
+    @property
+    def ref(self) -> str:
+        """The source's name for people: `connection/stream` or `connection/event:name`."""
+        return f"{self.connection}/{self.stream or f'event:{self.event}'}"
+
+    @property
+    def stream_name(self) -> str:
+        """The stream, where there can only be one. Raises ConfigError for an event."""
+        if self.stream is None:
+            raise ConfigError("flow.no_stream", connection=self.connection, event=self.event)
+        return self.stream
 
 
 class Schedule(Strict):
     """When the flow starts by itself. `catch_up` says what follows a downtime: one run for the
-    last missed time, or none."""
+    last missed time, or none. At the times of `full` everything is read, not only changes."""
 
     cron: str
+    full: str | None = None
     zone: str = "Asia/Shanghai"
     catch_up: Literal["last", "none"] = "last"
 
@@ -43,14 +66,15 @@ class Schedule(Strict):
 class Target(Strict):
     """Either a sink of a connection or an entity of the hub's own store.
 
-    `delete` says what to do with records that the source deleted; never more than `delete_guard`
-    per cent of them because of one read.
+    `delete` says what becomes of records that the source deleted: `unlink` leaves them as they
+    are and forgets them. Of those that merely vanished, one read removes at most `delete_guard`
+    per cent.
     """
 
     entity: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
     connection: str | None = None
     sink: str | None = None
-    delete: Literal["ignore", "deactivate", "delete"] = "ignore"
+    delete: Literal["ignore", "deactivate", "delete", "unlink"] = "ignore"
     delete_guard: Percent = 10.0
 
     @model_validator(mode="after")
@@ -92,7 +116,8 @@ class Flow:
     @property
     def origin(self) -> str:
         """A fingerprint of what is read and how it is mapped: another one means read it all."""
-        text = "\x1f".join((self.source.connection, self.source.stream, self.mapping.version))
+        name = self.source.stream or f"event:{self.source.event}"
+        text = "\x1f".join((self.source.connection, name, self.mapping.version))
         return hashlib.sha256(text.encode()).hexdigest()[:40]
 
     @property
@@ -108,6 +133,8 @@ def load_flow(path: Path, library: Library) -> Flow:
         raise ConfigError("flow.name", file=path, flow=spec.flow, name=path.stem)
     if spec.schedule is not None:
         _check_schedule(spec.schedule, path)
+    if spec.from_.event is not None:
+        _check_fed_by_events(spec, path)
     mapping = load_mapping(spec.mapping, where=str(path), library=library)
     return Flow(spec.flow, path, spec.from_, spec.schedule, mapping, spec.to)
 
@@ -157,10 +184,20 @@ class Catalogue:
         ]
 
 
+def _check_fed_by_events(spec: FlowFile, path: Path) -> None:
+    """Events come when they come, one by one: there is nothing to plan and no whole to group."""
+    if spec.schedule is not None:
+        raise ConfigError("flow.event_schedule", file=path, event=spec.from_.event)
+    if spec.mapping.get("group") is not None:
+        raise ConfigError("flow.event_group", file=path, event=spec.from_.event)
+
+
 def _check_schedule(schedule: Schedule, path: Path) -> None:
-    # A sixth field means different things to different libraries; five fields are unambiguous.
-    if len(schedule.cron.split()) != 5 or not croniter.is_valid(schedule.cron):
-        raise ConfigError("flow.cron", file=path, cron=schedule.cron)
+    for name, cron in (("cron", schedule.cron), ("full", schedule.full)):
+        if cron is not None and not is_cron(cron):
+            raise ConfigError("flow.cron", file=path, name=name, cron=cron)
+        if cron is not None and not ever_comes(cron):
+            raise ConfigError("flow.cron_never", file=path, name=name, cron=cron)
     try:
         ZoneInfo(schedule.zone)
     except (KeyError, ValueError, OSError) as error:

@@ -8,14 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hub.engine.breaker import StoreBreaker
 from hub.engine.changes import fingerprint
 from hub.engine.delivery import drain_sink
 from hub.engine.deployment import Deployment, open_deployment
 from hub.engine.durable import Durable
 from hub.engine.flows import Catalogue
 from hub.engine.gate import gate_for
+from hub.engine.intake import Intake
+from hub.engine.replay import replay_letters
 from hub.engine.sweep import Sweeper, sweep
 from hub.engine.sync import run_flow
+from hub.engine.unhold import release_held
+from hub.engine.verify import Verifications
+from hub.engine.webhooks.endpoints import Endpoints
+from hub.engine.webhooks.job import send_webhooks
 from hub.sdk.auth import TokenCache
 from hub.sdk.clock import Clock, SystemClock
 from hub.sdk.connection import Connection, connector_of, resolve_connection
@@ -24,7 +31,7 @@ from hub.sdk.http import quiet_http_logs
 from hub.sdk.loading import suggestion
 from hub.sdk.registry import Discovery, discover
 from hub.sdk.session import Session
-from hub.store.database import Store, open_store
+from hub.store.database import Patience, Store, open_store
 from hub.store.migrate import migrate, require_schema
 from hub.store.secrets import Vault, has_secret, load_master_key
 
@@ -39,19 +46,28 @@ class Hub:
         self.discovery: Discovery = discover(deployment.folder / "connectors")
         self.catalogue = Catalogue(deployment.mapping_folders)
         self.gate = gate_for(store, clock)
+        self.breaker = StoreBreaker(store, clock)
         self.tokens = TokenCache(clock)
+        self.endpoints = Endpoints(deployment.settings.webhooks, deployment.folder)
         self.stopping = False
         self._files = fingerprint(deployment)
         self._sessions: dict[str, Session] = {}
         self._retired: list[Session] = []
         self._lock = threading.Lock()
         self._sweeper = Sweeper(self)
+        self.verifications = Verifications()
+        self.intake = Intake(self)
         self.durable = Durable(
             store,
             {
                 "run_flow": lambda run_id: run_flow(self, run_id),
                 "drain_sink": lambda sink_ref: drain_sink(self, sink_ref),
+                "send_webhooks": lambda subscription_id: send_webhooks(self, subscription_id),
+                "replay_letters": lambda replay_id, turn: replay_letters(self, replay_id, turn),
+                "release_held": lambda flow_id: release_held(self, flow_id),
             },
+            grace=deployment.settings.engine.grace,
+            jobs_at_once=deployment.settings.engine.jobs,
         )
 
     def now_ms(self) -> int:
@@ -71,9 +87,22 @@ class Hub:
         with self._lock:
             if name not in self._sessions:
                 self._sessions[name] = Session(
-                    self.connection(name), gate=self.gate, clock=self.clock, tokens=self.tokens
+                    self.connection(name),
+                    gate=self.gate,
+                    clock=self.clock,
+                    tokens=self.tokens,
+                    breaker=self.breaker,
                 )
             return self._sessions[name]
+
+    def opened_session(self, name: str) -> Session | None:
+        """The session of the connection when one is open; touches no file and no database."""
+        return self._sessions.get(name)
+
+    def trial(self, name: str) -> Session:
+        """A session of its own whose calls are made even while the connection is left alone."""
+        connection = self.connection(name)
+        return Session(connection, gate=self.gate, clock=self.clock, tokens=self.tokens)
 
     def renew_session(self, name: str) -> None:
         """From its next job on, the connection uses its present secrets and logs in anew."""
@@ -82,6 +111,14 @@ class Hub:
             if old is not None:
                 self._retired.append(old)  # a job may be using it
                 self.tokens.forget(old.connection.account)
+        self.breaker.forgive(name)
+
+    def renew_if_changed(self, name: str) -> None:
+        """After refused credentials: another process may have been given new ones."""
+        with self._lock:
+            old = self._sessions.get(name)
+        if old is not None and dict(old.connection.config) != dict(self.connection(name).config):
+            self.renew_session(name)
 
     def refresh(self) -> None:
         """Take over edited connections, connectors, flows and lookup tables.
@@ -103,20 +140,25 @@ class Hub:
         """The secrets kept in the store."""
         return Vault(load_master_key(self.deployment.private_folder / "master.key"))
 
-    def start_jobs(self) -> None:
+    def start_jobs(self, kind: str = "worker") -> None:
         """Run durable jobs in this process, and queue whatever an earlier life left undone."""
         _calm_collector()
-        self.durable.start()
+        if self.store.embedded:
+            self.breaker.forget_probes()
+        self.durable.start(kind)
         sweep(self)
         self._sweeper.start()
 
     def close(self) -> None:
         """Stop jobs, close connections, give up the store."""
         self.stopping = True
+        self.intake.close()
+        self.verifications.close()
         self._sweeper.stop()
         self.durable.stop()
         for session in [*self._sessions.values(), *self._retired]:
             session.close()
+        self.gate.close()
         self.store.close()
 
     def _stored_secret(self, connection_name: str, field: str) -> str | None:
@@ -133,14 +175,22 @@ def _calm_collector() -> None:
 
 
 @contextmanager
-def open_hub(folder: Path, *, jobs: bool = False, clock: Clock | None = None) -> Iterator[Hub]:
+def open_hub(
+    folder: Path,
+    *,
+    jobs: bool = False,
+    clock: Clock | None = None,
+    patience: Patience | None = None,
+) -> Iterator[Hub]:
     """The hub of the deployment in `folder`; with `jobs` this process also works.
 
     Raises ConfigError naming what is wrong: no deployment, store in use or out of reach.
     """
     quiet_http_logs()
     deployment = open_deployment(folder)
-    store = open_store(deployment.store_url)
+    store = open_store(
+        deployment.store_url, standstill=deployment.settings.engine.grace, patience=patience
+    )
     try:
         migrate(store)
         require_schema(store)

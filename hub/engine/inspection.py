@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -10,8 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from hub.engine.abilities import require_abilities
 from hub.engine.deployment import Deployment, open_deployment
 from hub.engine.entries import Entry, split_keyless
+from hub.engine.event_pages import EventReader
 from hub.engine.flows import Catalogue, Flow
 from hub.mapping import FieldProblem, Reference, TestFailure
 from hub.sdk.auth import TokenCache
@@ -19,7 +22,9 @@ from hub.sdk.clock import SystemClock
 from hub.sdk.connection import Secrets, connector_of, resolve_connection
 from hub.sdk.errors import ConfigError, HubError
 from hub.sdk.limits import LocalGate
-from hub.sdk.loading import suggestion
+from hub.sdk.loading import suggestion, validate
+from hub.sdk.manifest import Sink
+from hub.sdk.manifest_hooks import Hook
 from hub.sdk.records import join_key
 from hub.sdk.registry import Connector, Discovery, discover
 from hub.sdk.session import Session
@@ -27,6 +32,7 @@ from hub.store import ledger
 from hub.store.database import Store, open_store
 from hub.store.migrate import HEAD, schema_version
 from hub.store.rows import decode_json, encode_json
+from hub.store.runs import paused_flows
 from hub.store.secrets import Vault, has_secret, load_master_key
 
 Row = dict[str, Any]
@@ -39,6 +45,14 @@ class Inspection:
         self.deployment: Deployment = open_deployment(folder, required=False)
         self.discovery: Discovery = discover(folder / "connectors")
         self.catalogue = Catalogue(self.deployment.mapping_folders)
+
+    def paused_flows(self) -> set[str]:
+        """Flows that their schedule leaves alone, as far as there is a store."""
+        with _glance(self.deployment) as store:
+            if store is None:
+                return set()
+            with store.reading() as connection:
+                return paused_flows(connection)
 
     def lint_flow(self, name: str) -> Row:
         """What is wrong with one flow: `problems` stop it, `warnings` say what is not there yet."""
@@ -61,6 +75,8 @@ class Inspection:
                 continue
             try:
                 self._check_end(connection, kind, item)
+                if kind == "sinks":
+                    require_abilities(flow, self._sink(connection, item))
             except HubError as error:
                 problems.append(error_row(error))
         return {"flow": name, "ok": not problems, "problems": problems, "warnings": warnings}
@@ -87,7 +103,7 @@ class Inspection:
         return {
             "flow": name,
             "file": str(flow.path),
-            "from": f"{flow.source.connection}/{flow.source.stream}",
+            "from": flow.source.ref,
             "to": flow.target.ref,
             "key": list(flow.mapping.key),
             "group_by": list(group.by) if group is not None else None,
@@ -120,8 +136,11 @@ class Inspection:
         """Read and map up to `pages` pages of a flow; nothing is written anywhere."""
         flow = self.catalogue.flow(name)
         report = _DryRun(flow, samples)
+        if flow.source.event is not None:
+            self._look_at_events(flow, report, pages)
+            return report.close()
         with self.session(flow.source.connection) as opened, _glance(self.deployment) as store:
-            reader = opened.stream(flow.source.stream)
+            reader = opened.stream(flow.source.stream_name)
             for page in islice(reader.read(None), pages):
                 report.total = page.total if report.total is None else report.total
                 report.complete = page.cursor is None
@@ -129,6 +148,23 @@ class Inspection:
                 rows = [row for _, row in keyed]
                 report.add(rows, keyless, self._references(flow, rows, store))
         return report.close()
+
+    def _look_at_events(self, flow: Flow, report: _DryRun, pages: int | None) -> None:
+        """Map what a run would read from the inbox."""
+        name = flow.source.connection
+        with self.session(name) as opened, _glance(self.deployment) as store:
+            if store is None:
+                return
+            reader = EventReader(store, opened.connection, flow)
+            after = reader.position()
+            for _ in range(pages if pages is not None else sys.maxsize):
+                page = reader.next_page(after)
+                after, report.complete = page.upto, not page.full
+                rows = [row for _, row in page.rows]
+                links = self._references(flow, rows, store)
+                report.add(rows, page.rejected, links, page.skipped)
+                if report.complete:
+                    break
 
     def _references(
         self, flow: Flow, rows: list[Row], store: Store | None
@@ -148,15 +184,33 @@ class Inspection:
         return found
 
     def _check_end(self, connection: str, kind: str, item: str) -> None:
-        """Raises unless the configured connection has the stream or sink a flow names."""
+        """Raises unless the configured connection has the stream, sink or event a flow names."""
         entry = self.deployment.connections[connection]
         manifest = self._connector(connection).manifest
+        if kind == "hook":
+            self._check_event(connection, item, entry.get("hook") or manifest.hook)
+            return
         declared = getattr(manifest, kind)
         known = {**declared, **(entry.get(kind) or {})}
         if item not in known:
             code = "connection.unknown_stream" if kind == "streams" else "connection.unknown_sink"
             hint = suggestion(item, known)
             raise ConfigError(code, connection=connection, name=item, hint=hint)
+
+    def _check_event(self, connection: str, name: str, hook: Any) -> None:
+        if hook is None:
+            raise ConfigError("hook.none", connection=connection)
+        checked = validate(Hook, hook, f"connections.yaml: {connection}: hook")
+        if name not in checked.events:
+            hint = suggestion(name, checked.events)
+            raise ConfigError("hook.unknown_event", connection=connection, name=name, hint=hint)
+
+    def _sink(self, connection: str, name: str) -> Sink:
+        """A sink as its connector, or an entry for an open one, declares it."""
+        own = (self.deployment.connections[connection].get("sinks") or {}).get(name)
+        if own is not None:
+            return validate(Sink, own, f"connections.yaml: {connection}: sinks.{name}")
+        return self._connector(connection).manifest.sinks[name]
 
     def _connector(self, connection: str) -> Connector:
         return self.discovery.get(connector_of(connection, self.deployment.connections[connection]))
@@ -190,9 +244,16 @@ class _DryRun:
         self._groups: dict[str, list[Row]] = {}
         self._links: dict[tuple[str, str], str] = {}
 
-    def add(self, rows: list[Row], keyless: list[Entry], links: dict[tuple[str, str], str]) -> None:
+    def add(
+        self,
+        rows: list[Row],
+        keyless: list[Entry],
+        links: dict[tuple[str, str], str],
+        skipped: int = 0,
+    ) -> None:
         self._pages += 1
-        self._counts["read"] += len(rows) + len(keyless)
+        self._counts["read"] += len(rows) + len(keyless) + skipped
+        self._counts["skipped"] += skipped
         self._links |= links
         for entry in keyless:
             self._refuse("rejected", outcome_row("rejected", None, entry.problems))
@@ -300,7 +361,7 @@ def flow_rows(deployment: Deployment, catalogue: Catalogue) -> list[Row]:
     rows: list[Row] = [
         {
             "flow": flow.id,
-            "from": f"{flow.source.connection}/{flow.source.stream}",
+            "from": flow.source.ref,
             "to": flow.target.ref,
             "schedule": flow.schedule.cron if flow.schedule else None,
             "zone": flow.schedule.zone if flow.schedule else None,
@@ -375,7 +436,10 @@ def _failure(failure: TestFailure) -> Row:
 
 def _ends(flow: Flow) -> list[tuple[str, str, str]]:
     """(connection, part of the manifest, name) of everything outside that the flow touches."""
-    ends = [(flow.source.connection, "streams", flow.source.stream)]
+    kind, name = (
+        ("streams", flow.source.stream) if flow.source.stream else ("hook", flow.source.event)
+    )
+    ends = [(flow.source.connection, kind, str(name))]
     if flow.target.connection is not None and flow.target.sink is not None:
         ends.append((flow.target.connection, "sinks", flow.target.sink))
     return ends

@@ -5,26 +5,29 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
-from croniter import CroniterError, croniter
+from croniter import CroniterError
 from sqlalchemy.engine import Connection
 
+from hub.engine.cron import last_time
 from hub.engine.flows import Flow, Schedule
 from hub.engine.planning import plan_run
 from hub.sdk.errors import HubError
 from hub.store.rows import from_ms, to_ms
-from hub.store.runs import lock_flow, set_flow_state
+from hub.store.runs import NOT_READ, lock_flow, set_flow_state, unfinished_run
 from hub.store.tables import flow_state
 
 if TYPE_CHECKING:
     from hub.engine.hub import Hub
 
 TICK_SECONDS = 1.0
-_MOST_STEPS = 100
+LATE_SECONDS = 60.0
+"""So much later than planned a start still counts as that start, not as one that was missed."""
+
 _CLOCK_WENT_BACK = timedelta(hours=2)
 
 log = logging.getLogger("hub.engine.schedule")
@@ -85,30 +88,22 @@ def tick(hub: Hub, told: dict[str, str] | None = None) -> list[str]:
 def _start_if_due(hub: Hub, flow: Flow, schedule: Schedule, now: datetime) -> bool:
     with hub.store.transaction() as connection:
         due = _claim_due(connection, flow, schedule, now)
-        if due:
-            plan_run(hub, connection, flow, full=False)
-    return due
+        if due is not None:
+            plan_run(hub, connection, flow, full=due == "full")
+    return due is not None
 
 
-def last_planned(schedule: Schedule, after: datetime, until: datetime) -> datetime | None:
-    """The newest planned start in (after, until], in UTC.
-
-    Times are reckoned in the schedule's zone: what daylight saving skips starts when the clock has
-    moved, an hour that comes twice counts twice. Searched from the end: a flow may have slept for
-    months.
-    """
-    zone = ZoneInfo(schedule.zone)
-    behind = (until + timedelta(seconds=1)).astimezone(zone)
-    moments = croniter(schedule.cron, behind, ret_type=datetime)
-    for _ in range(_MOST_STEPS):
-        moment: datetime = moments.get_prev(datetime).astimezone(UTC)
-        if moment <= until:
-            return moment if moment > after else None
-    return None
+def last_planned(
+    schedule: Schedule, after: datetime, until: datetime, cron: str | None = None
+) -> datetime | None:
+    """The newest planned start in (after, until], in UTC; by `cron` instead of the schedule's."""
+    return last_time(cron or schedule.cron, ZoneInfo(schedule.zone), after, until)
 
 
-def _claim_due(connection: Connection, flow: Flow, schedule: Schedule, now: datetime) -> bool:
-    """Whether to start a run now; the flow's plan is moved on in the same transaction."""
+def _claim_due(
+    connection: Connection, flow: Flow, schedule: Schedule, now: datetime
+) -> Literal["full", "usual"] | None:
+    """What to start now; the flow's plan is moved on in the same transaction."""
     lock_flow(connection, flow.id)
     statement = sa.select(flow_state.c.planned_at, flow_state.c.paused).where(
         flow_state.c.flow_id == flow.id
@@ -116,7 +111,7 @@ def _claim_due(connection: Connection, flow: Flow, schedule: Schedule, now: date
     planned_at, paused = connection.execute(statement).one()
     if planned_at is None:
         set_flow_state(connection, flow.id, planned_at=to_ms(now))
-        return False
+        return None
     last = from_ms(planned_at)
     assert last is not None  # noqa: S101 (planned_at is set)
     if last > now + _CLOCK_WENT_BACK:
@@ -124,10 +119,16 @@ def _claim_due(connection: Connection, flow: Flow, schedule: Schedule, now: date
             "flow %s: planned for %s by a clock that was wrong; planned anew", flow.id, last
         )
         set_flow_state(connection, flow.id, planned_at=to_ms(now))
-        return False
-    planned = last_planned(schedule, last, now)
+        return None
+    usual = last_planned(schedule, last, now)
+    whole = last_planned(schedule, last, now, schedule.full) if schedule.full else None
+    planned = max((one for one in (usual, whole) if one is not None), default=None)
     if planned is None:
-        return False
+        return None
+    if whole is not None and unfinished_run(connection, flow.id, NOT_READ) is not None:
+        return None  # a run that reads only changes must not take the place of the full one
     set_flow_state(connection, flow.id, planned_at=to_ms(planned))
-    on_time = (now - planned).total_seconds() < 2 * TICK_SECONDS + 1
-    return not paused and (on_time or schedule.catch_up == "last")
+    on_time = (now - planned).total_seconds() < LATE_SECONDS
+    if paused or not (on_time or schedule.catch_up == "last"):
+        return None
+    return "usual" if whole is None else "full"

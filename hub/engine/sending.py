@@ -5,11 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from hub.sdk.errors import AuthError, ConfigError, HubError, RecordRejected, TransientError
-from hub.sdk.records import Op, Outcome, Receipt, Safety, Write
+import sqlalchemy as sa
+
+from hub.sdk.errors import (
+    AuthError,
+    ConfigError,
+    HubError,
+    LostRace,
+    RecordRejected,
+    TransientError,
+)
+from hub.sdk.records import Op, Outcome, Receipt, Write
 from hub.sdk.sinks import SinkWriter
+from hub.store import deliveries
 from hub.store.deliveries import Intent
 from hub.store.rows import decode_json, plain_text
 
@@ -17,20 +27,33 @@ if TYPE_CHECKING:
     from hub.engine.hub import Hub
 
 OPERATOR_WAIT = 300.0
-"""Seconds until a refused account is tried again: somebody must renew or correct something."""
+"""Seconds until a wrong setting is tried again: somebody must correct it."""
 
-_STALE_AFTER = 5.0
+_UNFILLED = ("http.empty_name", "http.unknown_name")
+_BELIEVED = 2.0
+"""Seconds for which a claim counts as ours without another look: much less than it takes others
+to think that we are dead."""
 
 log = logging.getLogger("hub.engine.delivery")
 
 Result = tuple[Intent, Receipt]
 
 
-def send(hub: Hub, sink: SinkWriter, intents: Sequence[Intent]) -> list[Result]:
-    """One call to the target; an error of the whole call becomes the receipt of each record."""
-    if sink.safety is Safety.LOOK_UP and _is_stale(hub, sink, intents):
-        receipt = Receipt("", Outcome.RETRY, code="delivery.stale", reason="claimed too long ago")
-        return [(one, receipt) for one in intents]
+class Sent(NamedTuple):
+    """One call: what became of each record, and for how many seconds no other call is of use."""
+
+    results: list[Result]
+    hold: float = 0.0
+
+
+def send(hub: Hub, sink: SinkWriter, intents: Sequence[Intent], claimed_at: float) -> Sent:
+    """One call to the target; an error of the whole call becomes the receipt of each record.
+
+    `claimed_at` is the monotonic time before the claim. A process that was asleep since then, or
+    that had to wait for its turn, asks the store again before the first byte: what others took
+    over meanwhile is not sent.
+    """
+    claim = _Claim(hub, intents, claimed_at)
     writes = [
         Write(
             key=one.target_key,
@@ -42,21 +65,62 @@ def send(hub: Hub, sink: SinkWriter, intents: Sequence[Intent]) -> list[Result]:
         for one in intents
     ]
     try:
-        return list(zip(intents, map(_storable, sink.write(writes)), strict=True))
+        receipts = sink.checked(claim.confirm).write(writes)
+        pairs = zip(claim.intents, map(_storable, receipts), strict=True)
+        return Sent([(one, _never_there(one, receipt)) for one, receipt in pairs])
+    except LostRace:
+        log.info("%s: another worker went on with %d writes", sink.name, len(intents))
+        return Sent([])
     except HubError as error:
         receipt = _storable(_receipt_of(error))
+        return Sent([(one, receipt) for one in claim.intents], _hold(error))
+    except sa.exc.OperationalError:
+        raise  # the store is away, not the target: the next job settles what is open
     except Exception as error:
         if hub.stopping:  # closed sockets; the next process settles what is open
             raise
         log.exception("%s: the connector's own code failed", sink.name)
-        receipt = Receipt("", Outcome.UNKNOWN, code="delivery.internal", reason=repr(error)[:500])
-    return [(one, receipt) for one in intents]
+        reason = repr(error)[:500]
+    receipt = Receipt("", Outcome.UNKNOWN, code="delivery.internal", reason=reason)
+    return Sent([(one, receipt) for one in claim.intents])
 
 
-def _is_stale(hub: Hub, sink: SinkWriter, intents: Sequence[Intent]) -> bool:
-    """Whether this process slept so long that another may have looked and written already."""
-    limit_ms = max(sink.visibility_lag, _STALE_AFTER) * 1000
-    return any(hub.now_ms() - one.sent_at > limit_ms for one in intents)
+class _Claim:
+    """The intents of one call, and since when they are known to be ours."""
+
+    def __init__(self, hub: Hub, intents: Sequence[Intent], claimed_at: float) -> None:
+        self.intents = list(intents)
+        self._hub = hub
+        self._known_at = claimed_at
+
+    def confirm(self) -> None:
+        """Raises LostRace when any of them is no longer ours."""
+        now = self._hub.clock.monotonic()
+        if now - self._known_at <= _BELIEVED:
+            return
+        sink_ref = self.intents[0].sink_ref
+        with self._hub.store.transaction() as connection:
+            deliveries.lock_sink(connection, sink_ref)
+            mine = deliveries.still_mine(connection, self.intents, self._hub.now_ms())
+            if len(mine) != len(self.intents):
+                raise LostRace("delivery.lost_race", sink=sink_ref)
+        self.intents, self._known_at = mine, now
+
+
+def _hold(error: HubError) -> float:
+    if isinstance(error, ConfigError):
+        return OPERATOR_WAIT
+    if isinstance(error, TransientError):
+        return error.retry_after or 0.0
+    return 0.0
+
+
+def _never_there(intent: Intent, receipt: Receipt) -> Receipt:
+    """Removing what the target never gave an id, because it never took it, has had its effect."""
+    nameless = intent.op != Op.UPSERT and intent.target_id is None
+    if nameless and receipt.outcome is Outcome.REJECTED and receipt.code in _UNFILLED:
+        return Receipt(receipt.key, Outcome.WRITTEN)
+    return receipt
 
 
 def _storable(receipt: Receipt) -> Receipt:
@@ -73,11 +137,10 @@ def _receipt_of(error: HubError) -> Receipt:
     code = str(error.params.get("vendor_code") or error.code)
     if isinstance(error, RecordRejected):
         return Receipt("", Outcome.REJECTED, code=code, reason=str(error))
-    if isinstance(error, TransientError):
-        wait = error.retry_after
-        return Receipt("", Outcome.RETRY, code=code, reason=str(error), retry_after=wait)
-    if isinstance(error, ConfigError | AuthError):
-        wait = OPERATOR_WAIT
-        return Receipt("", Outcome.RETRY, code=code, reason=str(error), retry_after=wait)
+    if isinstance(error, TransientError | ConfigError | AuthError):
+        wait = _hold(error) or None
+        return Receipt(
+            "", Outcome.RETRY, code=code, reason=str(error), retry_after=wait, tried=False
+        )
     # OutcomeUnknown, and an answer in a shape we do not know: the target may have done it.
     return Receipt("", Outcome.UNKNOWN, code=code, reason=str(error))

@@ -9,38 +9,57 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
+from hub.engine.letters import write_letter
+from hub.engine.references import sink_items_arrived
 from hub.engine.sending import Result
-from hub.sdk.errors import HubError
-from hub.sdk.records import Outcome, Receipt, Safety
+from hub.sdk.records import Op, Outcome
 from hub.sdk.sinks import SinkWriter
 from hub.store import deliveries, ledger
-from hub.store.dead_letters import DeadLetter, DeadLetterKind, put_dead_letters
-from hub.store.deliveries import Intent
+from hub.store.dead_letters import DeadLetterKind, put_dead_letters, settle_replayed
+from hub.store.deliveries import NO_RUN, Intent
 from hub.store.runs import add_counts, finish_delivered
 
 if TYPE_CHECKING:
     from hub.engine.hub import Hub
 
 MAX_ATTEMPTS = 12
-"""Tries before a delivery becomes a dead letter: about 40 minutes with the waits below."""
+"""Tries before a delivery becomes a dead letter: about 40 minutes with the waits below.
+
+What counts is a try at a target that otherwise works: neither calls that were not made or were
+turned away as a whole, nor the probes of a target that is down, unless it is down for a day.
+"""
+
+DOWN_FOR_GOOD_MS = 86_400_000
+"""From when on the tries at a target that is down count as well."""
 
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 300.0
 
 
-def settle(hub: Hub, sink_ref: str, sink: SinkWriter, results: Sequence[Result]) -> None:
-    """Record every outcome of one round in one transaction."""
+def settle(
+    connection: Connection,
+    hub: Hub,
+    sink_ref: str,
+    sink: SinkWriter,
+    results: Sequence[Result],
+    *,
+    counted: bool = True,
+) -> None:
+    """Record every outcome of some calls, in the caller's transaction.
+
+    Unless `counted`, a lost answer says nothing about the record, only that the target is down.
+    """
     now = hub.now_ms()
     by_outcome: dict[Outcome, list[Result]] = {outcome: [] for outcome in Outcome}
-    with hub.store.transaction() as connection:
-        for intent, receipt in _still_ours(connection, sink_ref, results):
-            by_outcome[receipt.outcome].append((intent, receipt))
-        counts = RunCounts()
-        _confirm(connection, sink_ref, by_outcome[Outcome.WRITTEN], counts)
-        _refuse(connection, sink_ref, by_outcome[Outcome.REJECTED], counts, now)
-        _retry(connection, sink_ref, by_outcome[Outcome.RETRY], counts, now)
-        _doubt(connection, sink_ref, sink, by_outcome[Outcome.UNKNOWN], counts, now)
-        counts.write(connection, now)
+    for intent, receipt in _still_ours(connection, sink_ref, results):
+        by_outcome[receipt.outcome].append((intent, receipt))
+    counts = RunCounts()
+    _confirm(hub, connection, sink_ref, by_outcome[Outcome.WRITTEN], counts, now)
+    _refuse(connection, sink_ref, by_outcome[Outcome.REJECTED], counts, now)
+    _retry(connection, sink_ref, by_outcome[Outcome.RETRY], counts, now)
+    unknown = by_outcome[Outcome.UNKNOWN]
+    _doubt(connection, sink_ref, sink, unknown, counts, now, counted=counted)
+    counts.write(connection, now)
 
 
 def _still_ours(connection: Connection, sink_ref: str, results: Sequence[Result]) -> list[Result]:
@@ -69,7 +88,12 @@ class RunCounts:
 
 
 def _confirm(
-    connection: Connection, sink_ref: str, results: Sequence[Result], counts: RunCounts
+    hub: Hub,
+    connection: Connection,
+    sink_ref: str,
+    results: Sequence[Result],
+    counts: RunCounts,
+    now_ms: int,
 ) -> None:
     if not results:
         return
@@ -85,7 +109,15 @@ def _confirm(
             for intent, receipt in results
         ],
     )
+    deleted = [intent for intent, _ in results if intent.op == Op.DELETE]
+    ledger.forget_deleted(
+        connection, [{"flow_id": one.flow_id, "source_key": one.source_key} for one in deleted]
+    )
     deliveries.close_intents(connection, sink_ref, [intent.target_key for intent, _ in results])
+    replayed = [(one.flow_id, one.source_key) for one, _ in results if one.run_id == NO_RUN]
+    settle_replayed(connection, replayed, now_ms)
+    named = [intent.source_key for intent, receipt in results if receipt.target_id is not None]
+    sink_items_arrived(hub, connection, sink_ref, named)
     for intent, _ in results:
         counts.add(intent, "written")
 
@@ -101,18 +133,27 @@ def _refuse(
     """The target (or our patience) said no: dead letters, the links keep what was tried."""
     if not results:
         return
+    intents = [intent for intent, _ in results]
+    overtaken = ledger.overtaken(
+        connection, [(one.flow_id, one.source_key, one.revision) for one in intents]
+    )
     ledger.refuse_links(
         connection,
         [
-            {
-                "flow_id": intent.flow_id,
-                "source_key": intent.source_key,
-                "revision": intent.revision,
-            }
-            for intent, _ in results
+            {"flow_id": one.flow_id, "source_key": one.source_key, "revision": one.revision}
+            for one in intents
         ],
     )
-    letters = [letter(intent, receipt, code) for intent, receipt in results]
+    letters = [
+        write_letter(
+            intent,
+            receipt,
+            code,
+            DeadLetterKind.DELIVERY,
+            overtaken=(intent.flow_id, intent.source_key) in overtaken,
+        )
+        for intent, receipt in results
+    ]
     put_dead_letters(connection, letters, now_ms)
     deliveries.close_intents(connection, sink_ref, [intent.target_key for intent, _ in results])
     for intent, _ in results:
@@ -126,14 +167,19 @@ def _retry(
     counts: RunCounts,
     now_ms: int,
 ) -> None:
-    spent = [result for result in results if result[0].attempts + 1 >= MAX_ATTEMPTS]
+    """Nothing was written: wish again later, or give up."""
+    spent = [one for one in results if one[1].tried and _spent(one[0])]
     _refuse(connection, sink_ref, spent, counts, now_ms, "delivery.gave_up")
-    left = [result for result in results if result[0].attempts + 1 < MAX_ATTEMPTS]
-    for intent, receipt in left:
-        wait = max(backoff(intent.attempts), receipt.retry_after or 0.0)
+    alike: dict[tuple[int, bool, float | None, str], list[Intent]] = {}
+    for intent, receipt in results:
+        if not (receipt.tried and _spent(intent)):
+            how = (intent.attempts, receipt.tried, receipt.retry_after, receipt.reason or "")
+            alike.setdefault(how, []).append(intent)
+    for (attempts, tried, retry_after, reason), intents in alike.items():
+        wait = backoff(attempts) if retry_after is None else retry_after
         due = now_ms + int(wait * 1000)
-        if deliveries.give_back(connection, [intent], due, receipt.reason or ""):
-            counts.add(intent, "coalesced")
+        for one in deliveries.give_back(connection, intents, due, reason, attempts=int(tried)):
+            counts.add(one, "coalesced")
 
 
 def _doubt(
@@ -143,47 +189,30 @@ def _doubt(
     results: Sequence[Result],
     counts: RunCounts,
     now_ms: int,
+    *,
+    counted: bool,
 ) -> None:
-    repeatable = sink.safety is not Safety.LOOK_UP
-    spent = [one for one in results if repeatable and one[0].attempts + 1 >= MAX_ATTEMPTS]
+    """Nobody knows what was written: send the same again later, or look it up; or give up."""
+
+    def gives_up(one: Intent) -> bool:
+        return counted and _spent(one) and sink.repeatable(one.op, one.target_id)
+
+    spent = [result for result in results if gives_up(result[0])]
     _refuse(connection, sink_ref, spent, counts, now_ms, "delivery.gave_up")
+    alike: dict[tuple[int, str, bool], list[Intent]] = {}
     for intent, receipt in results:
-        if (intent, receipt) in spent:
-            continue
-        wait = backoff(intent.attempts) if repeatable else sink.visibility_lag
+        if not gives_up(intent):
+            repeatable = sink.repeatable(intent.op, intent.target_id)
+            kind = (intent.attempts, receipt.reason or "", repeatable)
+            alike.setdefault(kind, []).append(intent)
+    for (attempts, reason, repeatable), intents in alike.items():
+        wait = backoff(attempts) if repeatable else sink.visibility_lag
         due = now_ms + int(wait * 1000)
-        deliveries.doubt(connection, intent, due, receipt.reason or "", looked=False)
+        deliveries.doubt(connection, intents, due, reason, attempts=int(counted))
 
 
-def letter(
-    intent: Intent,
-    receipt: Receipt,
-    code: str,
-    kind: DeadLetterKind = DeadLetterKind.DELIVERY,
-) -> DeadLetter:
-    """The dead letter of a write that ended badly."""
-    params = {
-        "sink": intent.sink_ref,
-        "reason": receipt.reason or receipt.code or "no reason given",
-        "attempts": intent.attempts + 1,
-    }
-    problem = {
-        "field": None,
-        "value": intent.target_key,
-        "code": code,
-        "message": HubError(code, **params).message("en"),
-    }
-    return DeadLetter(
-        kind=kind,
-        flow_id=intent.flow_id,
-        run_id=intent.run_id,
-        source_key=intent.source_key,
-        target_key=intent.target_key,
-        problems=[problem],
-        payload=intent.payload_text,
-        attempts=intent.attempts + 1,
-        vendor_code=receipt.code[:120] if receipt.code else None,
-    )
+def _spent(intent: Intent) -> bool:
+    return intent.attempts + 1 >= MAX_ATTEMPTS
 
 
 def backoff(attempts: int) -> float:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from hub.engine.jobs import DELAYED, RUNNING, WAITING
+from hub.engine.watchdog import Look, backlog, look, troubles
+from hub.store.breakers import open_standings
+from hub.store.executors import living
+from hub.store.messages import unsent
 from hub.store.runs import RunState
+from hub.store.subscriptions import list_subscriptions
 from hub.store.tables import dead_letter, delivery, intent, record, run
 
 if TYPE_CHECKING:
@@ -32,14 +39,16 @@ def engine_ready(hub: Hub) -> dict[str, bool]:
     """Whether the database answers and jobs are worked on."""
     try:
         with hub.store.reading() as connection:
-            connection.execute(sa.select(sa.literal(1)))
+            others = living(connection, hub.durable.grace)
     except sa.exc.SQLAlchemyError:
         return {"database": False, "engine": hub.durable.running}
-    return {"database": True, "engine": hub.durable.running and not hub.stopping}
+    works = hub.durable.is_well if hub.durable.running else bool(others)
+    return {"database": True, "engine": works and not hub.stopping}
 
 
 def prometheus_text(hub: Hub) -> str:
     """All figures in the text format, version 0.0.4."""
+    seen = look(hub)
     with hub.store.reading() as connection:
         lines = [
             *_metric("hub_runs_count", "Runs by flow and state.", _runs(connection)),
@@ -54,7 +63,17 @@ def prometheus_text(hub: Hub) -> str:
                 "Writes that wait (waiting) or may be on the wire.",
                 _deliveries(connection),
             ),
+            *_metric(
+                "hub_breaker_open",
+                "1 while a connection is left alone, else 0.",
+                _breakers(connection, hub.deployment.connections),
+            ),
             *_metric("hub_dead_letters_count", "Open dead letters.", _dead_letters(connection)),
+            *_metric("hub_jobs_count", "Jobs by queue and state.", _jobs(seen)),
+            *_metric("hub_job_oldest_seconds", "Age of the oldest job that waits.", _oldest(seen)),
+            *_metric("hub_job_troubles_count", "Jobs that do not get on.", _troubles(seen)),
+            *_metric("hub_workers_count", "Processes that run jobs.", _workers(seen)),
+            *webhook_metrics(connection, hub.now_ms()),
             *_metric("hub_records_count", "Live records by entity.", _records(connection)),
         ]
     return "\n".join(lines) + "\n"
@@ -101,6 +120,11 @@ def _deliveries(connection: Connection) -> list[tuple[Labels, int]]:
     ]
 
 
+def _breakers(connection: Connection, names: Iterable[str]) -> list[tuple[Labels, int]]:
+    left_alone = {one.connection_id for one in open_standings(connection)}
+    return [({"connection": name}, int(name in left_alone)) for name in sorted(names)]
+
+
 def _dead_letters(connection: Connection) -> list[tuple[Labels, int]]:
     statement = (
         sa.select(dead_letter.c.flow_id, dead_letter.c.kind, sa.func.count())
@@ -117,6 +141,55 @@ def _records(connection: Connection) -> list[tuple[Labels, int]]:
         .group_by(record.c.entity)
     )
     return _labelled(connection, statement, ("entity",))
+
+
+def _jobs(seen: Look) -> list[tuple[Labels, int]]:
+    return [
+        ({"queue": row.queue, "state": state}, number)
+        for row in backlog(seen)
+        for state, number in (
+            (WAITING, row.waiting),
+            (DELAYED, row.delayed),
+            (RUNNING, row.running),
+        )
+    ]
+
+
+def _oldest(seen: Look) -> list[tuple[Labels, int]]:
+    return [({"queue": row.queue}, row.oldest_seconds) for row in backlog(seen)]
+
+
+def _troubles(seen: Look) -> list[tuple[Labels, int]]:
+    found = Counter(error.code for error in troubles(seen))
+    return [({"trouble": code}, number) for code, number in sorted(found.items())]
+
+
+def _workers(seen: Look) -> list[tuple[Labels, int]]:
+    found = Counter("alive" if one.alive else "dead" for one in seen.executors)
+    return [({"state": state}, found[state]) for state in ("alive", "dead")]
+
+
+def webhook_metrics(connection: Connection, now_ms: int) -> list[str]:
+    """How subscribers are told, and for how long somebody has not been."""
+    found = list_subscriptions(connection)
+    states = Counter(one.state for one in found)
+    left = {one.id: unsent(connection, one.id) for one in found}
+    tries: list[tuple[Labels, int]] = []
+    for one in found:
+        tries.append(({"subscription": one.id, "outcome": "sent"}, one.sent))
+        tries.append(({"subscription": one.id, "outcome": "failed"}, one.failed))
+    waiting = [({"subscription": name}, number) for name, (number, _) in left.items()]
+    ages = [
+        ({"subscription": name}, 0 if oldest is None else max(0, (now_ms - oldest) // 1000))
+        for name, (_, oldest) in left.items()
+    ]
+    by_state = [({"state": state}, number) for state, number in sorted(states.items())]
+    return [
+        *_metric("hub_subscriptions_count", "Subscriptions by state.", by_state),
+        *_metric("hub_webhook_tries_total", "Tries to send a webhook.", tries, "counter"),
+        *_metric("hub_webhook_unsent_count", "Webhooks not taken yet.", waiting),
+        *_metric("hub_webhook_oldest_unsent_seconds", "Age of the oldest webhook not taken.", ages),
+    ]
 
 
 def _labelled(

@@ -12,20 +12,31 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from hub.engine.event_runs import wake_event_flows
 from hub.engine.planning import queue_run
+from hub.engine.reconcile import end_stranded
+from hub.engine.references import find_arrived
+from hub.engine.replay import sweep_replays
+from hub.engine.replay_writes import settle_stranded
+from hub.engine.unhold import sweep_held
 from hub.engine.wakes import wake_sink
+from hub.engine.watchdog import Watchdog
+from hub.engine.webhooks.retention import forget_old_webhooks
+from hub.engine.webhooks.wakes import sweep_subscriptions
 from hub.sdk.errors import HubError, LostRace
 from hub.store import deliveries
+from hub.store.drains import take_drain
 from hub.store.runs import Run, RunState, move_run, unfinished_runs
 
 if TYPE_CHECKING:
     from hub.engine.hub import Hub
 
 SWEEP_SECONDS = 10.0
-KEEP_JOBS_SECONDS = 8 * 86_400.0
-"""How long the engine remembers finished jobs: longer than any sender repeats itself."""
+KEEP_JOBS_SECONDS = 2 * 86_400.0
+"""How long the engine remembers finished jobs. Their ids never come again; an operator may look."""
 
-_SWEEPS_PER_CLEANING = 360
+FORGET_AT_ONCE = 500
+_MOST_FORGETTING = 4
 
 log = logging.getLogger("hub.engine.sweep")
 
@@ -35,6 +46,13 @@ class Sweeper:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._duties = (
+            self._sweep,
+            Watchdog(hub).round,
+            self._find_arrived,
+            self._forget,
+            self._forget_webhooks,
+        )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="hub-sweeper", daemon=True)
 
@@ -47,21 +65,36 @@ class Sweeper:
             self._thread.join(timeout=10)
 
     def _loop(self) -> None:
-        sweeps = 0
         while not self._stop.wait(SWEEP_SECONDS):
-            try:
-                sweep(self._hub)
-                if sweeps % _SWEEPS_PER_CLEANING == 0:
-                    self._hub.durable.forget_finished(KEEP_JOBS_SECONDS)
-                sweeps += 1
-            except (HubError, sa.exc.SQLAlchemyError) as error:
-                log.warning("sweep failed: %s", type(error).__name__)
-            except Exception:
-                log.exception("sweep failed")
+            for duty in self._duties:
+                try:
+                    duty()
+                except (HubError, sa.exc.SQLAlchemyError) as error:
+                    log.warning("sweep failed: %s", type(error).__name__)
+                except Exception:
+                    log.exception("sweep failed")
+
+    def _sweep(self) -> None:
+        sweep(self._hub)
+
+    def _forget(self) -> None:
+        """Forget old jobs at more than ten times the rate of one new job a second."""
+        for _ in range(_MOST_FORGETTING):
+            gone = self._hub.durable.forget_finished(KEEP_JOBS_SECONDS, FORGET_AT_ONCE)
+            if gone < FORGET_AT_ONCE or self._stop.is_set():
+                return
+
+    def _forget_webhooks(self) -> None:
+        forget_old_webhooks(self._hub)
+
+    def _find_arrived(self) -> None:
+        find_arrived(self._hub)
 
 
 def sweep(hub: Hub) -> None:
-    """Queue a job for every run and every sink that has work and no job."""
+    """Queue a job for every run, sink and subscription that has work and no job, and a run for
+    every flow that has not read all its events."""
+    end_stranded(hub)
     with hub.store.reading() as connection:
         runs = [one for one in unfinished_runs(connection) if one.state != RunState.DELIVERING]
         sinks = deliveries.sinks_to_visit(connection)
@@ -71,8 +104,13 @@ def sweep(hub: Hub) -> None:
     for sink_ref in sinks:
         if not hub.durable.alive(f"drain:{sink_ref}:"):
             with hub.store.transaction() as connection:
-                deliveries.take_drain(connection, sink_ref)
+                take_drain(connection, sink_ref)
                 wake_sink(hub, connection, sink_ref)
+    wake_event_flows(hub)
+    sweep_subscriptions(hub)
+    sweep_replays(hub)
+    sweep_held(hub)
+    settle_stranded(hub)
 
 
 def _queue_again(hub: Hub, run: Run) -> None:

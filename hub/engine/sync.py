@@ -13,33 +13,47 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from hub.engine.abilities import require_abilities
 from hub.engine.crash import crash_point
 from hub.engine.entries import Entry, map_rows, split_keyless
+from hub.engine.event_pages import EventReader
+from hub.engine.event_runs import read_on
 from hub.engine.flows import Flow
-from hub.engine.pages import write_page
-from hub.engine.reconcile import check_read
-from hub.engine.removals import remove_missing
+from hub.engine.pages import PageWrite, write_page
+from hub.engine.planning import queue_run
+from hub.engine.reconcile import (
+    COUNTS_DIFFER,
+    check_counts,
+    check_folded,
+    check_read,
+    check_staged,
+)
+from hub.engine.references import held_items, keep_waits, lock_targets, resolve
+from hub.engine.removals import remove_missing, said_gone, targets_in_use
 from hub.engine.wakes import wake_sink
+from hub.engine.webhooks.wakes import wake_subscriptions
 from hub.mapping import fields_seen
 from hub.sdk.errors import AuthError, ContractBroken, HubError, LostRace, TransientError
-from hub.sdk.records import Page, Row, join_key
+from hub.sdk.records import Page, Row
 from hub.sdk.session import no_key
 from hub.store import ledger, staging
 from hub.store.dead_letters import resolve_keyless
-from hub.store.deliveries import lock_sink
 from hub.store.rows import from_ms, plain_text
 from hub.store.runs import (
+    EVENTS,
     MOST_PASSES,
     Run,
     RunState,
     as_text,
     finish_delivered,
     first_mark,
+    in_doubt,
     known_fields,
     load_run,
     move_run,
@@ -64,6 +78,8 @@ def run_flow(hub: Hub, run_id: int) -> None:
     try:
         flow = hub.catalogue.flow(run.flow_id)
         run = _take(hub, run)
+        if flow.target.connection is not None and flow.target.sink is not None:
+            require_abilities(flow, hub.session(flow.target.connection).sink(flow.target.sink).sink)
         while run.state == RunState.READING:
             run = _read(hub, flow, run)
         if run.state == RunState.GROUPING:
@@ -71,11 +87,15 @@ def run_flow(hub: Hub, run_id: int) -> None:
     except LostRace:
         log.info("run %d: another worker went on with it", run_id)
     except HubError as error:
-        _fail(hub, run, error)
-    except sa.exc.OperationalError as error:
+        wait = _worth_waiting(hub, error)
+        if wait is None:
+            _fail(hub, run, error)
+        else:
+            _come_back(hub, run, wait)
+    except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
         # The store is out of reach or gave way to another transaction: nothing is wrong with
         # the run. It stays at its cursor, and the sweeper queues it again.
-        log.warning("run %d: stopped by the store: %s", run_id, type(error.orig).__name__)
+        log.warning("run %d: stopped by the store: %s", run_id, type(error).__name__)
     except Exception as error:
         if not hub.stopping:  # closed sockets are no failure of the run
             log.exception("run %d failed", run_id)
@@ -90,29 +110,45 @@ def apply_page(
     step: Run,
     rejected: Sequence[Entry] = (),
     is_deleted: Callable[[Row], bool] | None = None,
+    advance: Callable[[Connection], None] | None = None,
 ) -> Run:
-    """Map `rows` and commit them together with `step`, the run as it stands behind this page."""
+    """Map `rows` and commit them together with `step`, the run as it stands behind this page.
+
+    `advance` moves what else says how far the source was read, in the same transaction.
+    """
     keys = {key for key, _ in rows}.union(entry.source_key for entry in rejected)
     with hub.store.reading() as connection:
-        # Read before the transaction: only this run, guarded by `move_run`, changes them.
+        # Read before the transaction: only this run, guarded by `move_run`, changes them, and
+        # those who fence it first (`fence_readers`).
         known = ledger.links_of(connection, flow.id, list(keys))
-    mapped = map_rows(flow, rows, known, _references(hub, flow, rows), is_deleted)
+        references = resolve(hub, connection, flow, (row for _, row in rows))
+    mapped = map_rows(flow, rows, known, references, is_deleted)
     entries = [*mapped, *rejected]
     crash_point("page.mapped")
     now = hub.now_ms()
     with hub.store.transaction() as connection:
-        if flow.target.sink is not None:
-            lock_sink(connection, flow.target.ref)
-        written = write_page(connection, flow, run, entries, known, now)
+        lock_targets(connection, flow, held_items(entries))
+        if advance is not None:
+            advance(connection)
+        kept = targets_in_use(hub, connection, flow, said_gone(entries, known))
+        written = write_page(connection, flow, run, entries, known, now, kept)
+        keep_waits(hub, connection, flow, written)
         counts = dict(written.counts)
-        for name in ("rows_read", "grouped"):
-            counts[name] = step.counts[name] - run.counts[name]
+        for name in ("rows_read", "grouped", "skipped"):
+            counts[name] = counts.get(name, 0) + step.counts[name] - run.counts[name]
         step = _commit(hub, connection, flow, run, step, counts)
         if written.has_deliveries:
             wake_sink(hub, connection, flow.target.ref)
+        if flow.target.entity is not None and _may_have_changed(written, run, step):
+            wake_subscriptions(hub, connection, flow.target.entity)
         crash_point("page.before_commit")
     crash_point("page.after_commit")
     return step
+
+
+def _may_have_changed(written: PageWrite, run: Run, step: Run) -> bool:
+    """Whether records changed: by the page, or by the removals at the end of a read."""
+    return written.counts["written"] > 0 or step.state != run.state
 
 
 def _take(hub: Hub, run: Run) -> Run:
@@ -127,7 +163,9 @@ def _take(hub: Hub, run: Run) -> Run:
 
 def _read(hub: Hub, flow: Flow, run: Run) -> Run:
     """Read pages until the source has proven that there are no more."""
-    reader = hub.session(flow.source.connection).stream(flow.source.stream)
+    if flow.source.event is not None:
+        return _read_events(hub, flow, run)
+    reader = hub.session(flow.source.connection).stream(flow.source.stream_name)
     pages: Iterator[Page] = reader.read(run.cursor, since=from_ms(run.since_at))
     keys = reader.key
     for page in pages:
@@ -135,7 +173,7 @@ def _read(hub: Hub, flow: Flow, run: Run) -> Run:
         last = page.cursor is None
         rows, rejected = split_keyless(page.rows, keys)
         if rejected and not rows and run.counts["rows_read"] == 0:
-            raise no_key(f"{flow.source.connection}.{flow.source.stream}", keys)
+            raise no_key(f"{flow.source.connection}.{flow.source.stream_name}", keys)
         counts = {**run.counts, "rows_read": run.counts["rows_read"] + len(page.rows)}
         step = replace(
             _watch_fields(hub, flow, run, page.rows, last=last),
@@ -150,7 +188,28 @@ def _read(hub: Hub, flow: Flow, run: Run) -> Run:
             run = apply_page(hub, flow, run, rows, step, rejected, reader.is_deleted)
         else:
             alive = [(key, row) for key, row in rows if not reader.is_deleted(row)]
-            run = _stage_page(hub, flow, run, alive, step, rejected)
+            deleted = len(rows) - len(alive)
+            run = _stage_page(hub, flow, run, alive, step, rejected, deleted)
+    return run
+
+
+def _read_events(hub: Hub, flow: Flow, run: Run) -> Run:
+    """Read the inbox from the flow's position on, until a page is not full."""
+    reader = EventReader(hub.store, hub.session(flow.source.connection).connection, flow)
+    while run.state == RunState.READING:
+        page = reader.next_page(reader.position())
+        crash_point("page.read")
+        counts = dict(run.counts)
+        counts["rows_read"] += page.read
+        counts["skipped"] += page.skipped
+        step = replace(
+            _watch_fields(hub, flow, run, [row for _, row in page.rows], last=False),
+            state=run.state if page.full else RunState.DELIVERING,
+            page_no=run.page_no + 1,
+            counts=counts,
+        )
+        advance = partial(reader.advance, page)
+        run = apply_page(hub, flow, run, page.rows, step, page.rejected, reader.is_deleted, advance)
     return run
 
 
@@ -161,17 +220,20 @@ def _stage_page(
     rows: Sequence[tuple[str, Row]],
     step: Run,
     rejected: Sequence[Entry],
+    deleted: int,
 ) -> Run:
     """Keep the rows of a grouping flow: a group is complete only when the read is."""
     assert flow.mapping.group is not None  # noqa: S101 (narrows the type)
     keyed = [(key, flow.mapping.group.key(row), row) for key, row in rows]
     with hub.store.transaction() as connection:
         new = staging.stage_rows(connection, run.id, keyed)
+        check_staged(connection, run, {key for key, _ in rows})
         keyless = ledger.links_of(connection, flow.id, [one.source_key for one in rejected])
         written = write_page(connection, flow, run, rejected, keyless, hub.now_ms())
         counts = dict(written.counts)
         counts["rows_read"] = step.counts["rows_read"] - run.counts["rows_read"]
-        counts["skipped"] = counts["rows_read"] - len(rows) - len(rejected)
+        counts["folded"] = len(rows)
+        counts["skipped"] = deleted
         counts["repeated"] = counts.get("repeated", 0) + len(rows) - new
         return _commit(hub, connection, flow, run, step, counts)
 
@@ -180,9 +242,13 @@ def _fold(hub: Hub, flow: Flow, run: Run) -> Run:
     """Fold staged rows to one per group and send them the way of any other row."""
     assert flow.mapping.group is not None  # noqa: S101 (narrows the type)
     while run.state == RunState.GROUPING:
-        after = run.cursor["group"] if run.cursor else None
+        cursor = run.cursor or {}
+        after, taken = cursor.get("group"), cursor.get("rows", 0)
         with hub.store.reading() as connection:
             groups = staging.next_groups(connection, run.id, after, _GROUPS_PER_PAGE)
+            taken += sum(map(len, groups.values()))
+            if len(groups) < _GROUPS_PER_PAGE:
+                check_folded(connection, run, taken)
         rows = [(key, flow.mapping.group.fold(members)) for key, members in groups.items()]
         last = len(groups) < _GROUPS_PER_PAGE
         step = replace(
@@ -190,7 +256,7 @@ def _fold(hub: Hub, flow: Flow, run: Run) -> Run:
             state=RunState.DELIVERING if last else run.state,
             page_no=run.page_no + 1,
             # The database's own order, which is not Python's, decides what comes next.
-            cursor=None if last else {"group": next(reversed(groups))},
+            cursor=None if last else {"group": next(reversed(groups)), "rows": taken},
             counts={**run.counts, "grouped": run.counts["grouped"] + len(groups)},
         )
         run = apply_page(hub, flow, run, rows, step)
@@ -208,6 +274,7 @@ def _commit(
     """Move the run to `step` in the page's transaction; on the last page prove the read first."""
     after = {name: run.counts[name] + counts.get(name, 0) for name in run.counts}
     step = replace(step, counts=after)
+    check_counts(step)
     if run.state == RunState.READING and step.state != RunState.READING:
         step = _prove_complete(hub, connection, flow, step)
     move_run(
@@ -232,21 +299,29 @@ def _commit(
 
 def _close_read(hub: Hub, connection: Connection, flow: Flow, run: Run) -> None:
     """The read is complete: the next one may start from where this one began."""
-    check_read(connection, run)
     staging.clear_stage(connection, run.id)
     state: dict[str, Any] = {
         "watermark_at": run.started_at,
         # As it was when the run began: pages read before an edit are read again by the next run.
         "flow_version": run.flow_version,
     }
-    if run.kind == "full" and run.fields:
-        state["fields_text"] = as_text(sorted(run.fields))
     if run.kind == "full":
         resolve_keyless(connection, flow.id, run.id, hub.now_ms())
         remove_missing(hub, connection, flow, run)
         state["full_mark"] = first_mark(run.id)
-    set_flow_state(connection, flow.id, **state)
+    if in_doubt(connection, flow.id, run.started_at or 0):
+        state = {}  # an earlier run failed meanwhile, and what it read is to be read again
+    if run.kind == "full" and run.fields:
+        state["fields_text"] = as_text(sorted(run.fields))
+    if run.kind == EVENTS:
+        known = known_fields(connection, flow.id) or frozenset()
+        state["fields_text"] = as_text(sorted(known | run.fields))
+    if state:
+        set_flow_state(connection, flow.id, **state)
+    check_read(connection, run.id)
     finish_delivered(connection, run.id, hub.now_ms())
+    if run.kind == EVENTS:
+        read_on(hub, connection, flow)
 
 
 def _prove_complete(hub: Hub, connection: Connection, flow: Flow, run: Run) -> Run:
@@ -260,7 +335,8 @@ def _prove_complete(hub: Hub, connection: Connection, flow: Flow, run: Run) -> R
         return run
     off = run.distinct_in_pass < run.source_total
     off = off or run.distinct_in_pass > max(run.source_total, run.pass_total or 0)
-    counted = hub.session(flow.source.connection).stream(flow.source.stream).pages_are_counted
+    name = flow.source.stream_name
+    counted = hub.session(flow.source.connection).stream(name).pages_are_counted
     if not off and not (counted and run.pass_total != run.source_total):
         return run
     if run.pass_no + 1 >= MOST_PASSES:
@@ -270,7 +346,7 @@ def _prove_complete(hub: Hub, connection: Connection, flow: Flow, run: Run) -> R
             total=run.source_total,
             distinct=run.distinct_in_pass,
             passes=MOST_PASSES,
-            stream=f"{flow.source.connection}.{flow.source.stream}",
+            stream=f"{flow.source.connection}.{name}",
         )
     staging.clear_stage(connection, run.id)
     return replace(
@@ -282,26 +358,6 @@ def _prove_complete(hub: Hub, connection: Connection, flow: Flow, run: Run) -> R
         pass_repeated=run.counts["repeated"],
         pass_total=None,
     )
-
-
-def _references(
-    hub: Hub, flow: Flow, rows: Sequence[tuple[str, Row]]
-) -> dict[tuple[str, str], str]:
-    """Target ids of everything the rows' `link` fields point at, in one query per kind."""
-    if not flow.mapping.has_links:
-        return {}
-    wanted: dict[str, set[str]] = {}
-    for _, row in rows:
-        for name, value in flow.mapping.references(row):
-            wanted.setdefault(name, set()).add(value)
-    found: dict[tuple[str, str], str] = {}
-    with hub.store.reading() as connection:
-        for name, values in wanted.items():
-            flows = hub.catalogue.feeding(flow.target.connection, name)
-            by_key = {join_key([value]): value for value in values}
-            ids = ledger.target_ids(connection, flows, list(by_key))
-            found.update({(name, by_key[key]): target for key, target in ids.items()})
-    return found
 
 
 def _watch_fields(hub: Hub, flow: Flow, run: Run, rows: Sequence[Row], *, last: bool) -> Run:
@@ -338,6 +394,31 @@ def _next_state(flow: Flow) -> RunState:
     return RunState.DELIVERING if flow.mapping.group is None else RunState.GROUPING
 
 
+def _worth_waiting(hub: Hub, error: HubError) -> float | None:
+    """Seconds after which the job should come back; None when the run has failed.
+
+    A connection that is left alone, or one whose system asked for a pause, says nothing about
+    the run.
+    """
+    if not isinstance(error, TransientError) or error.retry_after is None:
+        return None
+    left_alone = error.code == "http.breaker_open" or error.retry_after > hub.gate.patience
+    return error.retry_after if left_alone else None
+
+
+def _come_back(hub: Hub, mine: Run, wait: float) -> None:
+    """Hold no worker while the source is left alone: the job goes on at its cursor later."""
+    try:
+        with hub.store.transaction() as connection:
+            run = load_run(connection, mine.id)
+            if run is None or run.finished or run.attempt != mine.attempt:
+                raise LostRace(run=mine.id)
+            move_run(connection, run, attempt=run.attempt + 1)
+            queue_run(hub, connection, run.flow_id, run.id, run.attempt + 1, max(wait, 0.1))
+    except LostRace:
+        log.info("run %d: another worker went on with it", mine.id)
+
+
 def _fail(hub: Hub, mine: Run, error: HubError) -> None:
     """End the run with its reason. An outage can be resumed at the cursor, a broken read cannot."""
     if hub.stopping:
@@ -352,6 +433,8 @@ def _fail(hub: Hub, mine: Run, error: HubError) -> None:
         log.warning("run %d failed: %s", run.id, error)
         if not resumable:
             staging.clear_stage(connection, run.id)
+        if error.code == COUNTS_DIFFER:
+            ledger.forget_undelivered(connection, run.flow_id)
         move_run(
             connection,
             run,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
-from hub.store.deliveries import next_wake, want_drain
+from hub.store.drains import next_wake, want_drain
 
 if TYPE_CHECKING:
     from hub.engine.hub import Hub

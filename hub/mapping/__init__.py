@@ -6,10 +6,10 @@ from hub.mapping.contract import Contract, ContractFinding, fields_seen
 from hub.mapping.examples import TestFailure
 from hub.mapping.group import Group
 from hub.mapping.library import Library
-from hub.mapping.lineage import FieldLineage
+from hub.mapping.lineage import FieldLineage, Masked, Way
 from hub.mapping.lookups import Lookups, LookupTable
 from hub.mapping.mapping import Mapping, load_mapping
-from hub.mapping.results import FieldProblem, Links, Mapped, Reference, Row
+from hub.mapping.results import FieldProblem, Links, Mapped, Reference, Row, Unusable, show_value
 
 __all__ = [
     "Contract",
@@ -23,9 +23,13 @@ __all__ = [
     "Lookups",
     "Mapped",
     "Mapping",
+    "Masked",
     "Reference",
     "Row",
     "TestFailure",
+    "Unusable",
+    "Way",
     "fields_seen",
     "load_mapping",
+    "show_value",
 ]

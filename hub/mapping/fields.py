@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from hub.mapping.nested import Nested
 
 MAX_FIELDS = 1_000
+MASKED = "masked"
+"""The mark, in any long form, of a field whose content people see as `***`."""
 
 _FORMS: dict[str, tuple[str, ...]] = {
     "from": ("type", "zone", "format", "required", "default", "lookup", "enum", "keywords"),
@@ -79,6 +81,7 @@ class Node:
     links: tuple[LinkUse, ...] = ()
     nested: tuple[Nested, ...] = ()
     trimmed: bool = False
+    masked: bool = False
     parts: dict[str, Node] = field(default_factory=dict)
 
 
@@ -102,7 +105,9 @@ class Fields:
         spec = repaired(spec)
         form = self._form(spec, where)
         builder: Callable[[dict[str, Any], str], Node] = getattr(self, f"_{form}_form")
-        return builder(spec, where)
+        masked = flag(spec, MASKED, where)
+        node = builder({key: value for key, value in spec.items() if key != MASKED}, where)
+        return replace(node, masked=True) if masked else node
 
     def _form(self, spec: dict[str, Any], where: str) -> str:
         forms = [form for form in _FORMS if form in spec]
@@ -113,7 +118,7 @@ class Fields:
             raise ConfigError(
                 "mapping.field_form", where=where, value=spec, known=", ".join(_FORMS)
             )
-        allowed = (forms[0], *_FORMS[forms[0]])
+        allowed = (forms[0], *_FORMS[forms[0]], MASKED)
         for key in spec:
             if key not in allowed:
                 raise unknown_key(where, f"{where}.{key}", str(key), allowed)
@@ -334,4 +339,5 @@ def _merged(piece: Piece, nodes: list[Node], note: str) -> Node:
         lookups=tuple(dict.fromkeys(name for node in nodes for name in node.lookups)),
         links=tuple(link for node in nodes for link in node.links),
         nested=tuple(plan for node in nodes for plan in node.nested),
+        masked=any(node.masked for node in nodes),
     )

@@ -12,7 +12,7 @@ from hub.mapping.contract import Contract, ContractCheck, ContractFinding
 from hub.mapping.group import Group, read_group
 from hub.mapping.keys import key_lines, record_key
 from hub.mapping.library import Library
-from hub.mapping.lineage import FieldLineage, describe, top_fields
+from hub.mapping.lineage import FieldLineage, Masked, describe, masked_fields, top_fields
 from hub.mapping.nested import Builder, Plan, Up, record_literal, value_lines
 from hub.mapping.parts import rejoined
 from hub.mapping.results import Findings, Links, Mapped, Reference, Row, reject, unique
@@ -130,6 +130,10 @@ class Mapping:
     def lineage(self) -> dict[str, FieldLineage]:
         """Per target field (`lines[].qty` for nested ones): sources, steps and lookups."""
         return dict(describe(self._plan))
+
+    def masked(self) -> Masked:
+        """The fields marked `masked: true`, on both sides."""
+        return masked_fields(self._plan)
 
     def run_tests(self) -> list[examples.TestFailure]:
         """What the `tests:` of the mapping say; empty when all pass."""

@@ -15,8 +15,10 @@ from connectors.crm.fake import FakeCrm
 from connectors.u8.fake import FakeU8, Sizes
 from hub.engine.deployment import create_deployment
 from hub.engine.hub import Hub, open_hub
+from hub.engine.operations import LocalOperations
 from hub.engine.planning import start_run
-from hub.store import dead_letters
+from hub.store.database import Store, open_store
+from hub.store.migrate import migrate
 from hub.store.runs import Run, load_run
 
 FAST = {"rate": "10000/s", "tries": 3, "deadline": "3s"}
@@ -60,8 +62,11 @@ class Rig:
             return finish(hub, start_run(hub, flow, full=full), seconds)
 
     def letters(self) -> list[dict[str, Any]]:
-        with open_hub(self.folder) as hub, hub.store.reading() as connection:
-            return dead_letters.list_dead_letters(connection, None, "open", 1000)
+        """Every open letter as people see it."""
+        with open_hub(self.folder) as hub:
+            page = LocalOperations(hub).dead_letters({}, 1000)
+        items: list[dict[str, Any]] = page["items"]
+        return items
 
 
 def finish(hub: Hub, run: Run, seconds: float = 30) -> Run:
@@ -100,3 +105,19 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path, u8: FakeU8, crm: FakeCrm
 def embedded(tmp_path: Path, u8: FakeU8, crm: FakeCrm) -> Rig:
     """The deployment on SQLite, for what does not depend on the database."""
     return Rig(tmp_path / "hub", u8, crm, None)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/hub.db"
+    found: str = request.getfixturevalue("postgres_url")
+    return found
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    opened = open_store(url)
+    migrate(opened)
+    yield opened
+    opened.close()

@@ -1,64 +1,15 @@
-"""What we rely on in the workflow engine, private and young calls above all."""
+"""What jobs promise, on either database."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from hub.engine.durable import Durable
 from hub.store.database import Store, open_store
 from hub.store.migrate import migrate
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/hub.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[Store]:
-    opened = open_store(url)
-    migrate(opened)
-    yield opened
-    opened.close()
-
-
-@contextmanager
-def running(store: Store, **handlers: Callable[..., None]) -> Iterator[Durable]:
-    durable = Durable(store, handlers, grace=2.0)
-    durable.start()
-    try:
-        yield durable
-    finally:
-        durable.stop()
-
-
-def enqueue(durable: Durable, store: Store, job_id: str, *args: str, **more: object) -> None:
-    with store.transaction() as connection:
-        durable.enqueue(
-            connection,
-            "work",
-            job_id,
-            queue="flow",
-            partition="p",
-            args=args,
-            **more,  # type: ignore[arg-type]  # test shorthand
-        )
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.05)
+from tests.engine.durables import enqueue, running, wait_for
 
 
 def test_a_job_runs_once_however_often_its_id_is_queued(store: Store) -> None:

@@ -41,11 +41,11 @@ def test_a_run_goes_on_by_itself_after_a_moment_without_the_store(
     module, name = place.rsplit(".", 1)
     real, calls = getattr(importlib.import_module(module), name), []
 
-    def failing(*args: Any) -> Any:
+    def failing(*args: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             raise sa.exc.OperationalError("INSERT", {}, ConnectionError("server closed"))
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(place, failing)
     run = rig.run(FLOW)

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 
 from hub.engine import delivery, sending
 from hub.engine.planning import start_run
-from hub.sdk.records import Outcome
 from hub.sdk.sinks import SinkWriter
 from hub.sdk.testing import Fault
 from hub.store import deliveries
@@ -130,6 +129,27 @@ def test_a_newer_version_waits_for_the_doubtful_one_and_then_wins(fast: Rig) -> 
     assert {key: effects[key] for key in keys} == dict.fromkeys(keys, 2)
 
 
+@pytest.mark.parametrize("name", ["reset before commit", "500 before commit", "lost answer"])
+def test_a_fault_on_the_way_of_a_change_leaves_the_newest_version_in_the_target(
+    fast: Rig, name: str
+) -> None:
+    sink = "ticket"  # where a creation is looked up
+    _send_to(fast, sink)
+    fast.run("send")
+    keys = fast.u8.change("inventory", 2)
+    fault = {"times": 1, **FAULTS[name]}
+    fast.crm.misbehave(fault.pop("fault"), method="PUT", **fault)
+    run = fast.run("send", full=True, seconds=60)
+    assert run.counts["written"] == 2
+    materials = fast.u8.ledgers["1"].materials
+    for key in keys:
+        found = fast.crm.find(sink, key)
+        assert found is not None
+        assert found["name"] == materials[key]["name"]
+    effects = fast.crm.effects_of(sink)
+    assert {key: effects[key] for key in keys} == dict.fromkeys(keys, 2)
+
+
 def test_a_target_that_is_down_keeps_its_deliveries_until_it_is_back(fast: Rig) -> None:
     _send_to(fast, "customer")
     fast.crm.misbehave(Fault.STATUS, times=4, status=503)
@@ -141,8 +161,7 @@ def test_a_target_that_is_down_keeps_its_deliveries_until_it_is_back(fast: Rig) 
 def test_a_token_refused_by_the_target_makes_deliveries_wait_not_vanish(
     fast: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("delivery", "sending"):
-        monkeypatch.setattr(f"hub.engine.{module}.OPERATOR_WAIT", 0.5)
+    monkeypatch.setattr("hub.engine.breaker.REFUSED_WAIT", 0.5)
     _send_to(fast, "customer")
     fast.crm.expire_token()
     with fast.open() as hub:
@@ -191,6 +210,26 @@ def test_a_fault_in_a_sinks_own_code_is_a_doubt_about_its_records_only(
     assert (run.state, run.counts["written"]) == (RunState.DONE, MATERIALS)
 
 
+def test_a_store_that_is_away_between_claim_and_call_is_not_the_connectors_fault(
+    fast: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _send_to(fast, "sale_order")
+    original = SinkWriter.write
+    left = [2]
+
+    def without_store(self: SinkWriter, writes: Any) -> Any:
+        if left[0] > 0:
+            left[0] -= 1
+            raise sa.exc.OperationalError("SELECT", {}, ConnectionError("server closed"))
+        return original(self, writes)
+
+    monkeypatch.setattr(SinkWriter, "write", without_store)
+    run = fast.run("send", seconds=30)
+    assert (run.state, run.counts["written"]) == (RunState.DONE, MATERIALS)
+    assert sorted(fast.crm.effects_of("sale_order").values()) == [1] * MATERIALS
+    assert "own code" not in caplog.text
+
+
 def test_nul_in_a_key_or_in_a_vendors_words_stops_no_batch(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,9 +249,11 @@ def test_an_outcome_is_counted_once_when_two_jobs_had_the_same_intent(fast: Rig)
         stale: list[Any] = []
         real = delivery.settle
 
-        def keep(hub_: Any, ref: str, sink_: Any, results: Any) -> None:
+        def keep(
+            connection: Any, hub_: Any, ref: str, sink_: Any, results: Any, **how: Any
+        ) -> None:
             stale.append(list(results))
-            real(hub_, ref, sink_, results)
+            real(connection, hub_, ref, sink_, results, **how)
 
         delivery.settle = keep
         try:
@@ -220,14 +261,15 @@ def test_an_outcome_is_counted_once_when_two_jobs_had_the_same_intent(fast: Rig)
         finally:
             delivery.settle = real
         for results in stale:
-            real(hub, "crm/customer", sink, results)
+            with hub.store.transaction() as connection:
+                real(connection, hub, "crm/customer", sink, results)
         with hub.store.reading() as connection:
             again = load_run(connection, run.id)
         assert again is not None
         assert again.counts == run.counts
 
 
-def test_a_process_that_slept_between_claim_and_send_does_not_send_what_cannot_be_repeated(
+def test_a_process_that_slept_between_claim_and_send_does_not_send_what_another_took_over(
     fast: Rig,
 ) -> None:
     with fast.open() as hub:
@@ -237,6 +279,7 @@ def test_a_process_that_slept_between_claim_and_send_does_not_send_what_cannot_b
             wish |= {"op": "upsert", "revision": 1, "payload_text": '{"subject": "x"}'}
             deliveries.put_deliveries(connection, "x/ticket", [wish], 0)
             claimed = deliveries.claim(connection, "x/ticket", 1, "me", hub.now_ms() - 60_000)
-        ((_, receipt),) = sending.send(hub, sink, claimed)
-    assert receipt.outcome is Outcome.RETRY
+            deliveries.take_over(connection, claimed, "another", hub.now_ms())
+        sent = sending.send(hub, sink, claimed, hub.clock.monotonic() - 60)
+    assert sent.results == []
     assert fast.crm.effects_of("ticket") == {}

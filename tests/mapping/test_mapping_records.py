@@ -213,6 +213,37 @@ def test_lineage_tells_sources_steps_and_tables_of_each_field(make: Make) -> Non
     assert lineage["e"].sources == ("a", "b c")
 
 
+def test_marked_fields_are_known_on_both_sides_nested_ones_too(make: Make) -> None:
+    mapping = make(
+        {
+            "plain": "name",
+            "mobile": {"from": "手机 | trim", "type": "phone", "masked": True},
+            "who": {"expr": "a + row['b c']", "masked": True},
+            "first": {"first": ["x", {"from": "y", "masked": True}]},
+            "lines": {
+                "each": "entry",
+                "fields": {"card": {"from": "id.no", "masked": True}, "of": "parent.code"},
+            },
+            "home": {"object": {"street": "addr.street"}, "masked": True},
+        }
+    )
+    assert mapping.apply({"手机": "13812345678", "a": 1, "b c": 2}).outcome == "ok"
+    masked = mapping.masked()
+    assert masked.target == {
+        ("mobile",), ("who",), ("first",), ("lines", "card"), ("home",), ("home", "street"),
+    }  # fmt: skip
+    assert masked.source == {
+        ("手机",), ("a",), ("b c",), ("x",), ("y",), ("entry", "id", "no"), ("addr", "street"),
+    }  # fmt: skip
+
+
+def test_a_mark_that_is_neither_true_nor_false_is_refused(make: Make) -> None:
+    with pytest.raises(ConfigError, match="masked"):
+        make({"a": {"from": "a", "masked": "yes please"}})
+    with pytest.raises(ConfigError, match="did you mean 'masked'"):
+        make({"a": {"from": "a", "maskd": True}})
+
+
 def test_messages_of_problems_exist_in_both_languages(make: Make) -> None:
     problems = make({"a": "a | required", "b": "b | int"}).apply({"b": "x"}).problems
     assert (

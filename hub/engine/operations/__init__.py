@@ -10,14 +10,15 @@ from __future__ import annotations
 from hub.engine.operations.health import HealthOperations
 from hub.engine.operations.letters import LetterOperations
 from hub.engine.operations.protocol import Operations
-from hub.engine.operations.records import RecordOperations
+from hub.engine.operations.verifications import VerifyOperations
+from hub.engine.operations.workers import WorkerOperations
 
 __all__ = ["LocalOperations", "Operations"]
 
 
-class LocalOperations(HealthOperations, RecordOperations, LetterOperations):
+class LocalOperations(HealthOperations, LetterOperations, WorkerOperations, VerifyOperations):
     """The operations on a hub opened in this process."""
 
     def start_jobs(self) -> None:
         """Work in this process from now on, beginning with what an earlier life left undone."""
-        self._hub.start_jobs()
+        self._hub.start_jobs("command")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from hub.store.rows import plain_text
+
 if TYPE_CHECKING:
     from hub.engine.hub import Hub
 
@@ -29,6 +31,11 @@ class Opened:
 def capped(limit: int) -> int:
     """A limit within what one answer may hold."""
     return max(1, min(limit, MAX_LIMIT))
+
+
+def storable(text: str) -> bool:
+    """Whether a database can hold the text; otherwise nothing of this name can be there."""
+    return plain_text(text) == text
 
 
 def iso(moment: datetime | None) -> str | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from hub.engine.inspection import connector_rows, error_row, json_ready
-from hub.engine.operations.base import Opened, Row
+from hub.engine.operations.base import Opened, Row, iso
 from hub.sdk.connection import connector_of
 from hub.sdk.errors import ConfigError, HubError
 from hub.sdk.loading import suggestion
+from hub.store.audit import append_audit
+from hub.store.breakers import Standing, open_standings
+from hub.store.rows import from_ms
 
 
 class ConnectionOperations(Opened):
@@ -18,12 +21,17 @@ class ConnectionOperations(Opened):
 
     def connections(self) -> list[Row]:
         """The accounts of `connections.yaml` and whether each is usable."""
-        return [self._connection_row(name) for name in sorted(self._hub.deployment.connections)]
+        with self._hub.store.reading() as opened:
+            standing = {one.connection_id: one for one in open_standings(opened)}
+        return [
+            {**self._connection_row(name), "breaker": breaker_row(standing.get(name))}
+            for name in sorted(self._hub.deployment.connections)
+        ]
 
     def check_connection(self, name: str) -> Row:
         """What works and what does not: settings, reachable, login, first page of every stream."""
         try:
-            session = self._hub.session(name)
+            session = self._hub.trial(name)
         except HubError as error:
             if name not in self._hub.deployment.connections:
                 raise
@@ -32,6 +40,10 @@ class ConnectionOperations(Opened):
                 "ok": False,
                 "steps": [{"step": "config", "ok": False, **_step_error(error)}],
             }
+        with session:
+            results = session.check()
+        if all(found.ok for found in results):
+            self._hub.breaker.forgive(name)
         steps = [
             {"step": found.step, "ok": found.ok}
             | (
@@ -39,11 +51,11 @@ class ConnectionOperations(Opened):
                 if found.error is not None
                 else {"code": found.code, "params": json_ready(dict(found.params))}
             )
-            for found in session.check()
+            for found in results
         ]
         return {"connection": name, "ok": all(step["ok"] for step in steps), "steps": steps}
 
-    def set_secret(self, connection: str, field: str, value: str) -> Row:
+    def set_secret(self, connection: str, field: str, value: str, *, actor: str) -> Row:
         """Keep a secret of a connection, encrypted; jobs use it from their next call on."""
         hub = self._hub
         entry = hub.deployment.connections.get(connection)
@@ -60,6 +72,7 @@ class ConnectionOperations(Opened):
             raise ConfigError("connection.secret_empty", connection=connection, key=field)
         with hub.store.transaction() as opened:
             hub.vault().put(opened, connection, field, value, hub.now_ms())
+            append_audit(opened, actor, "secret.set", f"{connection}/{field}", {}, hub.now_ms())
         hub.renew_session(connection)
         return {"connection": connection, "field": field, "stored": True}
 
@@ -71,6 +84,19 @@ class ConnectionOperations(Opened):
         except HubError as error:
             return row | {"ok": False, "base_url": None, "error": error_row(error)}
         return row | {"base_url": found.base_url}
+
+
+def breaker_row(standing: Standing | None) -> Row | None:
+    """Why and until when a connection is left alone; None when calls are made."""
+    if standing is None:
+        return None
+    return {
+        "state": "open",
+        "until": iso(from_ms(standing.no_call_until)),
+        "since": iso(from_ms(standing.opened_at)),
+        "failures": standing.failures,
+        "reason": standing.reason_text,
+    }
 
 
 def _step_error(error: HubError) -> Row:

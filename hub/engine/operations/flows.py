@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from hub.engine.abilities import require_abilities
 from hub.engine.inspection import flow_rows
 from hub.engine.operations.base import Opened, Row, capped, iso
 from hub.engine.planning import start_run
 from hub.sdk.errors import ConfigError
+from hub.sdk.hooks import event_of
 from hub.store.rows import from_ms
-from hub.store.runs import Run, list_runs, load_run, unfinished_run
+from hub.store.runs import (
+    Run,
+    list_runs,
+    load_run,
+    paused_flows,
+    set_flow_state,
+    unfinished_run,
+)
 
 
 class FlowOperations(Opened):
@@ -26,9 +35,14 @@ class FlowOperations(Opened):
         """Raises for what would stop a run of the flow; the run that is still on its way."""
         hub = self._hub
         loaded = hub.catalogue.flow(flow)
-        hub.session(loaded.source.connection).stream(loaded.source.stream)
+        source = hub.session(loaded.source.connection)
+        if loaded.source.event is not None:
+            event_of(source.connection, loaded.source.event)
+        else:
+            source.stream(loaded.source.stream_name)
         if loaded.target.connection is not None and loaded.target.sink is not None:
-            hub.session(loaded.target.connection).sink(loaded.target.sink)
+            writer = hub.session(loaded.target.connection).sink(loaded.target.sink)
+            require_abilities(loaded, writer.sink)
         return self.unfinished(flow)
 
     def unfinished(self, flow: str) -> Row | None:
@@ -37,13 +51,31 @@ class FlowOperations(Opened):
             found = unfinished_run(connection, flow)
         return None if found is None else run_row(found)
 
-    def start_run(self, flow: str, *, full: bool = False) -> Row:
+    def start_run(
+        self, flow: str, *, full: bool = False, allow_deletes: float | None = None
+    ) -> Row:
         """Queue a run, or go on with the one that is on its way or only paused.
 
         Settings that are missing are said here, before anything is written.
         """
         self.prepare(flow)
-        return run_row(start_run(self._hub, flow, full=full))
+        return run_row(start_run(self._hub, flow, full=full, allow_deletes=allow_deletes))
+
+    def pause_flow(self, flow: str, *, paused: bool) -> Row:
+        """Let the schedule leave the flow alone, or start it again; a person may always run it.
+
+        What a pause misses is not made up for.
+        """
+        hub = self._hub
+        hub.catalogue.flow(flow)
+        with hub.store.transaction() as connection:
+            set_flow_state(connection, flow, paused=int(paused))
+        return {"flow": flow, "paused": paused}
+
+    def paused(self, flow: str) -> bool:
+        """Whether the schedule leaves the flow alone."""
+        with self._hub.store.reading() as connection:
+            return flow in paused_flows(connection)
 
     def run(self, run_id: int) -> Row:
         """One run. Raises ConfigError when there is none of this number."""
@@ -75,6 +107,7 @@ def run_row(run: Run) -> Row:
         "coalesced": counts["coalesced"],
         "removed": counts["removed"],
         "grouped": counts["grouped"],
+        "merged": counts["folded"] - counts["grouped"],
     }
     error = None
     if run.error_code is not None:

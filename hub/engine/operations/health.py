@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from hub.engine.durable import QUEUES
 from hub.engine.inspection import error_row
 from hub.engine.operations.base import Row
 from hub.engine.operations.connections import ConnectionOperations
 from hub.engine.operations.flows import FlowOperations, run_row
+from hub.engine.operations.subscriptions import SubscriptionOperations
+from hub.engine.watchdog import Look, backlog, look, troubles
 from hub.sdk.errors import HubError
-from hub.store.deliveries import sinks_with_work
+from hub.store.backlog import sinks_with_work
 from hub.store.migrate import schema_version
 from hub.store.runs import unfinished_runs
 
 
-class HealthOperations(ConnectionOperations, FlowOperations):
+class HealthOperations(ConnectionOperations, FlowOperations, SubscriptionOperations):
     """Whether everything that is configured works."""
 
     def doctor(self) -> Row:
         """What an operator should know: each check with ok, a code and its parameters."""
+        seen = look(self._hub)
         checks = [
             *self._store_checks(),
+            *_job_checks(seen),
             *(_check("connector", row["name"], row["error"]) for row in self.connectors()),
             *(_check("connection", row["name"], row["error"]) for row in self.connections()),
+            *self._breaker_checks(),
             *(_check("flow", row["flow"], row["error"]) for row in self.flows()),
+            *(_check("subscription", row["id"], row["error"]) for row in self.subscriptions()),
         ]
-        return {"ok": all(one["ok"] for one in checks), "checks": checks, **self._backlog()}
+        return {"ok": all(one["ok"] for one in checks), "checks": checks, **self._backlog(seen)}
 
     def _store_checks(self) -> list[Row]:
         hub = self._hub
@@ -35,10 +42,29 @@ class HealthOperations(ConnectionOperations, FlowOperations):
             return [version, _check("master_key", "master.key", error_row(error))]
         return [version, _check("master_key", "master.key", None)]
 
-    def _backlog(self) -> Row:
+    def _breaker_checks(self) -> list[Row]:
+        """One line for each connection that is left alone at present."""
+        found = [(row["name"], row["breaker"]) for row in self.connections() if row["breaker"]]
+        return [
+            _check("breaker", name, error_row(HubError("connection.left_alone", name=name, **row)))
+            for name, row in found
+        ]
+
+    def _backlog(self, seen: Look) -> Row:
         with self._hub.store.reading() as connection:
             running = [run_row(one) for one in unfinished_runs(connection)]
-            return {"unfinished_runs": running, "sinks_with_work": sinks_with_work(connection)}
+            sinks = sinks_with_work(connection)
+        queues = [one._asdict() for one in backlog(seen)]
+        return {"unfinished_runs": running, "sinks_with_work": sinks, "queues": queues}
+
+
+def _job_checks(seen: Look) -> list[Row]:
+    """One line per job that does not get on, or one that says that all do."""
+    found = [
+        _check("jobs", str(error.params.get("job", "")), error_row(error))
+        for error in troubles(seen)
+    ]
+    return found or [_check("jobs", ", ".join(QUEUES), None)]
 
 
 def _check(kind: str, name: str, error: Row | None) -> Row:

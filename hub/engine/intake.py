@@ -1,0 +1,250 @@
+"""Keeping received events: whatever waits is written in one transaction, and only then thanked for.
+
+    put      an event waits, in a bounded queue                          any thread
+    write    all that wait: one transaction, duplicates left out          one writer thread
+    settle   the outcome of each, in one call per batch                   writer thread
+    wake     runs for the flows that the events feed                      one waker thread
+
+An event whose outcome is an error may still have been kept (the answer of the commit was lost):
+its sender sends it again, and it is recognised by its id.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import sqlalchemy as sa
+
+from hub.engine.crash import crash_point
+from hub.engine.event_runs import TRICKLE_SECONDS, wake_event_flows
+from hub.sdk.errors import HubError, TransientError
+from hub.store.database import is_disk_full
+from hub.store.inbox import NewEvent, append_events
+
+if TYPE_CHECKING:
+    from hub.engine.hub import Hub
+
+MOST_WAITING = 2_000
+MOST_WAITING_BYTES = 64_000_000
+_BATCH_EVENTS = 1_000
+_BATCH_BYTES = 16_000_000
+_RETRY_SOON = 1.0
+_RETRY_LATER = 5.0
+_CLOSE_SECONDS = 10.0
+_LINGER = 0.002
+_LONGEST_LINGER = 0.01
+
+Settled = Sequence[tuple[Any, HubError | None]]
+Settle = Callable[[Settled], None]
+"""Takes the tickets of a batch, each with the reason why its event is not kept, or None."""
+
+log = logging.getLogger("hub.engine.intake")
+
+
+class Waiting(NamedTuple):
+    """An event on its way into the inbox; `ticket` is what its sender's answer is found by."""
+
+    connection_id: str
+    event: NewEvent
+    ticket: Any
+    settle: Settle
+
+
+class Intake:
+    """The way into the inbox, for one process. Several processes may use the same inbox.
+
+    `counts` holds how many events of a connection ended how, since the process began.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.batches: Counter[int] = Counter()
+        self._hub = hub
+        self._queue: deque[Waiting] = deque()
+        self._bytes = 0
+        self._closing = False
+        self._changed = threading.Condition()
+        self._writer: threading.Thread | None = None
+        self._waker = Waker(hub)
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait to be written."""
+        return len(self._queue)
+
+    def put(self, connection_id: str, event: NewEvent, ticket: Any, settle: Settle) -> None:
+        """Queue an event; `settle` is called once it is safe, or cannot be kept.
+
+        Raises TransientError (`intake.overload`) when too much waits already.
+        """
+        with self._changed:
+            full = len(self._queue) >= MOST_WAITING
+            full = full or self._bytes + len(event.body) > MOST_WAITING_BYTES
+            if full or self._closing:
+                raise TransientError("intake.overload", retry_after=_RETRY_SOON)
+            self._queue.append(Waiting(connection_id, event, ticket, settle))
+            self._bytes += len(event.body)
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._loop, name="hub-intake", daemon=True)
+                self._writer.start()
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Write and settle what waits, and take nothing more."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._writer is not None:
+            self._writer.join(timeout=_CLOSE_SECONDS)
+        self._waker.close()
+
+    def _loop(self) -> None:
+        while batch := self._take():
+            try:
+                self._write(batch)
+            except Exception:  # whatever happens, the next batch is written
+                log.exception("a batch of %d events could not be settled", len(batch))
+
+    def _take(self) -> list[Waiting]:
+        """Everything that waits, as far as one transaction should hold it; empty at the end."""
+        with self._changed:
+            while not self._queue and not self._closing:
+                self._changed.wait()
+        self._linger()
+        with self._changed:
+            batch: list[Waiting] = []
+            size = 0
+            while self._queue and len(batch) < _BATCH_EVENTS and size <= _BATCH_BYTES:
+                batch.append(self._queue.popleft())
+                size += len(batch[-1].event.body)
+            self._bytes -= size
+            return batch
+
+    def _linger(self) -> None:
+        """While several senders are at it, let those whose event is about to come join.
+
+        A lone event is written at once. Fewer and larger transactions are what makes the sum fast;
+        the wait is short beside that for the disk.
+        """
+        seen, until = 1, time.monotonic() + _LONGEST_LINGER
+        while seen < len(self._queue) < _BATCH_EVENTS and time.monotonic() < until:
+            seen = len(self._queue)
+            time.sleep(_LINGER)
+
+    def _write(self, batch: Sequence[Waiting]) -> None:
+        """Write a batch and settle it; one that fails is tried again in smaller parts."""
+        try:
+            kept = self._commit(batch)
+        except Exception as error:
+            reason = _reason(error)
+            parts = [] if isinstance(reason, TransientError) else list(_parts(batch))
+            if len(parts) < 2:
+                if not isinstance(reason, TransientError):
+                    log.error("%d events cannot be kept", len(batch), exc_info=error)
+                _settle(batch, reason)
+                return
+            for part in parts:
+                self._write(part)
+            return
+        self.batches[len(batch)] += 1
+        for (connection_id, outcome), number in kept.items():
+            self.counts[connection_id, outcome] += number
+        _settle(batch, None)
+        self._waker.wake(connection_id for connection_id, outcome in kept if outcome == "accepted")
+
+    def _commit(self, batch: Sequence[Waiting]) -> dict[tuple[str, str], int]:
+        """One transaction; how many events of each connection were new and how many known."""
+        kept: dict[tuple[str, str], int] = {}
+        with self._hub.store.transaction() as connection:
+            # Always in the same order: two processes never wait for each other.
+            for connection_id, events in sorted(_by_connection(batch).items()):
+                new = append_events(connection, connection_id, [one.event for one in events])
+                if new:
+                    kept[connection_id, "accepted"] = new
+                if new < len(events):
+                    kept[connection_id, "duplicate"] = len(events) - new
+            crash_point("intake.before_commit")
+        crash_point("intake.after_commit")
+        return kept
+
+
+class Waker:
+    """Starts runs for what has arrived; at most one round in `TRICKLE_SECONDS`."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._fed: set[str] = set()
+        self._changed = threading.Event()
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def wake(self, connections: Iterable[str]) -> None:
+        """Events of these connections were kept."""
+        with self._lock:
+            self._fed.update(connections)
+            if not self._fed:
+                return
+            if self._thread is None and not self._stop.is_set():
+                self._thread = threading.Thread(target=self._loop, name="hub-waker", daemon=True)
+                self._thread.start()
+        self._changed.set()
+
+    def close(self) -> None:
+        """Stop. What was not woken is found by the next sweep of any process."""
+        self._stop.set()
+        self._changed.set()
+        if self._thread is not None:
+            self._thread.join(timeout=_CLOSE_SECONDS)
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            self._changed.wait()
+            self._changed.clear()
+            with self._lock:
+                fed, self._fed = self._fed, set()
+            if not self._stop.is_set() and fed and self._hub.durable.is_open:
+                try:
+                    wake_event_flows(self._hub, fed)
+                except Exception:  # the sweeper asks again
+                    log.exception("runs of events could not be started")
+            self._stop.wait(TRICKLE_SECONDS)
+
+
+def _settle(batch: Sequence[Waiting], reason: HubError | None) -> None:
+    by_receiver: dict[Settle, list[tuple[Any, HubError | None]]] = {}
+    for one in batch:
+        by_receiver.setdefault(one.settle, []).append((one.ticket, reason))
+    for settle, settled in by_receiver.items():
+        settle(settled)
+
+
+def _by_connection(batch: Sequence[Waiting]) -> dict[str, list[Waiting]]:
+    groups: dict[str, list[Waiting]] = {}
+    for one in batch:
+        groups.setdefault(one.connection_id, []).append(one)
+    return groups
+
+
+def _parts(batch: Sequence[Waiting]) -> Iterable[Sequence[Waiting]]:
+    """The batch by connection, or event by event where there is only one."""
+    groups = list(_by_connection(batch).values())
+    return groups if len(groups) > 1 else [[one] for one in batch]
+
+
+def _reason(error: Exception) -> HubError:
+    """What the sender is told; an outage of the store is worth another try."""
+    if isinstance(error, HubError):
+        return error
+    if isinstance(error, sa.exc.DBAPIError) and is_disk_full(error):
+        return TransientError("intake.disk_full", retry_after=_RETRY_LATER)
+    out_of_reach = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
+    lost = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+    if out_of_reach or lost or isinstance(error, sa.exc.TimeoutError):
+        return TransientError("intake.store", retry_after=_RETRY_LATER)
+    return HubError("intake.failed", kind=type(error).__name__)
