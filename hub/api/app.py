@@ -6,11 +6,16 @@ from fastapi import FastAPI
 
 from hub.api import problems
 from hub.api.gatekeeper import Gatekeeper
+from hub.api.hooks import HookEdge
+from hub.api.routes.audit import audit_routes
 from hub.api.routes.connections import connection_routes
 from hub.api.routes.flows import flow_routes
 from hub.api.routes.health import health_routes
 from hub.api.routes.letters import letter_routes
 from hub.api.routes.records import record_routes
+from hub.api.routes.subscriptions import subscription_routes
+from hub.api.routes.verifications import verify_routes
+from hub.api.routes.workers import worker_routes
 from hub.engine.hub import Hub
 from hub.engine.operations import LocalOperations
 from hub.sdk.errors import ConfigError
@@ -24,10 +29,20 @@ def create_app(hub: Hub) -> FastAPI:
     app = FastAPI(title=TITLE, version="1", docs_url=None, redoc_url=None)
     problems.install(app, language)
     app.add_middleware(Gatekeeper, token=_token(hub), language=language)
+    app.add_middleware(HookEdge, hub=hub, language=language)
     operations = LocalOperations(hub)
     app.include_router(health_routes(hub))
-    for routes in (connection_routes, flow_routes, record_routes, letter_routes):
+    app.include_router(subscription_routes(operations), prefix="/v1")
+    for routes in (
+        connection_routes,
+        flow_routes,
+        verify_routes,
+        record_routes,
+        letter_routes,
+        audit_routes,
+    ):
         app.include_router(routes(operations), prefix="/v1")
+    app.include_router(worker_routes(operations), prefix="/v1")
     return app
 
 

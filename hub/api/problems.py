@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -15,12 +16,43 @@ from starlette.responses import Response
 from hub.engine.inspection import json_ready
 from hub.sdk.errors import AuthError, ConfigError, ContractBroken, HubError, TransientError
 from hub.sdk.messages import render
+from hub.store.database import is_disk_full
 
 PROBLEM = "application/problem+json"
 MAX_BODY = 1_000_000
 """Bytes of the largest body the API takes."""
 
-_UNPROCESSABLE = {"connection.no_secret_field", "connection.secret_empty", "api.invalid"}
+_UNPROCESSABLE = {
+    "api.invalid",
+    "connection.no_secret_field",
+    "connection.secret_empty",
+    "dead_letter.after",
+    "dead_letter.choice",
+    "dead_letter.edit_form",
+    "dead_letter.edit_key",
+    "dead_letter.needs_filter",
+    "dead_letter.needs_flow",
+    "dead_letter.no_reason",
+    "dead_letter.per_second",
+    "dead_letter.set_path",
+    "dead_letter.time",
+    "message.no_state",
+    "records.ahead",
+    "subscription.address",
+    "subscription.entity",
+    "subscription.keep",
+    "subscription.long_url",
+    "subscription.no_entities",
+    "subscription.plain_http",
+    "subscription.port",
+    "subscription.state",
+    "subscription.title",
+    "subscription.unresolved",
+    "subscription.url",
+    "yaml.unknown_key",
+}
+
+_STORE_RETRY_SECONDS = 5
 
 log = logging.getLogger("hub.api")
 
@@ -35,6 +67,14 @@ def problem(
     headers: dict[str, str] | None = None,
 ) -> Response:
     """One error answer; `params` fill the message in any language."""
+    body = problem_body(status, code, params, path=path, language=language)
+    return Response(body, status, headers, PROBLEM)
+
+
+def problem_body(
+    status: int, code: str, params: dict[str, Any], *, path: str, language: str
+) -> bytes:
+    """The document of an error answer."""
     body = {
         "type": f"urn:hub:problem:{code}",
         "title": HTTPStatus(status).phrase,
@@ -44,7 +84,7 @@ def problem(
         "code": code,
         "params": json_ready(params),
     }
-    return Response(msgspec.json.encode(body), status, headers, PROBLEM)
+    return msgspec.json.encode(body)
 
 
 def status_of(error: HubError) -> int:
@@ -96,6 +136,15 @@ def install(app: FastAPI, default_language: str) -> None:
         params = {"path": path, "method": method, "problem": error.detail, "limit": MAX_BODY}
         found = answer(request, error.status_code, code, params)
         found.headers.update(error.headers or {})
+        return found
+
+    @app.exception_handler(sa.exc.OperationalError)
+    def of_store(request: Request, error: sa.exc.OperationalError) -> Response:
+        log.warning("%s %s: the store is away", request.method, request.url.path)
+        if is_disk_full(error):
+            return answer(request, HTTPStatus.INSUFFICIENT_STORAGE, "api.disk_full", {})
+        found = answer(request, HTTPStatus.SERVICE_UNAVAILABLE, "api.store_away", {})
+        found.headers["Retry-After"] = str(_STORE_RETRY_SECONDS)
         return found
 
     @app.exception_handler(Exception)

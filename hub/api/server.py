@@ -16,15 +16,21 @@ from typing import NoReturn
 
 import msgspec
 import uvicorn
+from starlette.types import ASGIApp
 
 from hub.api.app import create_app
+from hub.api.protocol import Http
 from hub.engine.deployment import Deployment, open_deployment, write_private
 from hub.engine.hub import Hub, open_hub
 from hub.engine.schedule import Ticker
 from hub.sdk.errors import ConfigError, HubError
 from hub.sdk.messages import render
+from hub.store.database import Patience
 
 GRACE_SECONDS = 3
+# A thread that comes back from the database waits this long for one that computes. Python's own
+# 5 ms add up to most of the time that an event waits for its commit.
+_SWITCH_SECONDS = 0.0005
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -35,13 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--wait", type=float, default=0.0)
     options = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    sys.setswitchinterval(_SWITCH_SECONDS)
     code = 0
     try:
-        _serve(options.dir, options.lang, options.host, options.port, options.workers)
+        _serve(options)
     except HubError as error:
         _say(render("cli.error", {"message": error.message(options.lang)}, options.lang))
         code = 1
@@ -51,40 +59,63 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os._exit(code)
 
 
-def _serve(folder: Path, language: str, host: str | None, port: int | None, workers: int) -> None:
+def _serve(options: argparse.Namespace) -> None:
+    folder, language, workers = options.dir, options.lang, options.workers
     deployment = open_deployment(folder)
     if workers > 1 and deployment.store_url.startswith("sqlite:"):
         raise ConfigError("serve.workers_sqlite", workers=workers)
-    chosen = host or deployment.settings.api.host
+    chosen = options.host or deployment.settings.api.host
     with ExitStack() as stack:
         # Uvicorn ends on these signals and then raises them again: by then we close by ourselves.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: None)
-        hub = stack.enter_context(open_hub(folder))
-        listener = _listen(chosen, deployment.settings.api.port if port is None else port)
+        hub = stack.enter_context(open_hub(folder, patience=_patience(options)))
+        wanted = deployment.settings.api.port if options.port is None else options.port
+        listener = listen(chosen, wanted)
         stack.enter_context(listener)
         app = create_app(hub)
-        hub.start_jobs()
-        stack.enter_context(_ticking(hub))
-        stack.enter_context(_workers(folder, workers - 1))
+        if workers == 0:
+            hub.durable.connect()
+            _say(render("serve.client_only", {}, language))
+        else:
+            hub.start_jobs("serve")
+            stack.enter_context(_ticking(hub))
+            stack.enter_context(_workers(folder, workers - 1))
         bound = listener.getsockname()[1]
         stack.enter_context(_announced(deployment, chosen, bound))
         _say(render("serve.address", {"url": f"http://{chosen}:{bound}"}, language))
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",  # nothing here speaks WebSocket; the library costs memory
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
-        uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(server_config(app)).run(sockets=[listener])
         hub.stopping = True
     _say(render("serve.stopped", {}, language))
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _patience(options: argparse.Namespace) -> Patience:
+    def waiting(error: ConfigError) -> None:
+        params: dict[str, object] = {
+            "reason": error.message(options.lang),
+            "seconds": f"{options.wait:g}",
+        }
+        _say(render("worker.waiting", params, options.lang))
+
+    return Patience(options.wait, waiting)
+
+
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    """How every server of the hub speaks HTTP."""
+    return uvicorn.Config(
+        app,
+        http=Http,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",  # nothing here speaks WebSocket; the library costs memory
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The socket to serve on. Raises ConfigError when it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=128)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,18 +23,25 @@ def list_connections(context: typer.Context, as_json: AsJson = False) -> None:
         face.print_json(rows)
         return
     face.print_table(
-        ("name", "connector", "base_url", "ok", "message"),
+        ("name", "connector", "base_url", "ok", "breaker", "message"),
         [
             (
                 row["name"],
                 row["connector"],
                 row["base_url"],
                 row["ok"],
+                _breaker_text(face, row["breaker"]),
                 face.error_text(row["error"]) if row["error"] else "",
             )
             for row in rows
         ],
     )
+
+
+def _breaker_text(face: Face, breaker: dict[str, Any] | None) -> str:
+    if breaker is None:
+        return ""
+    return face.text("connection.breaker", until=breaker["until"], reason=breaker["reason"] or "")
 
 
 @app.command("add")
@@ -77,7 +84,7 @@ def set_secret(
     face = face_of(context)
     value = _read_secret(face, name, field)
     with face.operations() as operations:
-        done = operations.set_secret(name, field, value)
+        done = operations.set_secret(name, field, value, actor=face.actor)
     if as_json:
         face.print_json(done)
     else:

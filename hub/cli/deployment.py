@@ -87,6 +87,8 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
             for one in checks
         ]
         face.print_table(("check", "name", "ok", "message"), rows)
+        names = ("queue", "waiting", "delayed", "running", "oldest_seconds")
+        face.print_table(names, [[one[name] for name in names] for one in report["queues"]])
     if not report["ok"]:
         failed = sum(not one["ok"] for one in checks)
         raise face.fail("doctor.failed", failed=failed, checks=len(checks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -30,8 +31,9 @@ class Failed(Exception):
 class Face:
     """One command line's view of a deployment."""
 
-    def __init__(self, folder: Path, language: str | None) -> None:
+    def __init__(self, folder: Path, language: str | None, actor: str | None = None) -> None:
         self.folder = folder
+        self.actor = actor or _login()
         self.chosen_language = language
         self._language = language
 
@@ -119,7 +121,9 @@ class Face:
         """`data` alone on standard output."""
         import msgspec
 
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(data)).decode() + "\n")
+        # Decimals as numbers: a payload is printed as it came.
+        text = msgspec.json.Encoder(decimal_format="number").encode(data)
+        sys.stdout.write(msgspec.json.format(text).decode() + "\n")
 
     def print_table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Rows under translated headings; wide on a pipe, fitted to a terminal."""
@@ -138,6 +142,14 @@ class Face:
         width = None if sys.stdout.isatty() else _WIDE
         console = Console(file=sys.stdout, width=width, highlight=False)
         console.print(table)
+
+
+def _login() -> str:
+    """Who is at the terminal, as the system says: a name for the audit, not a proof."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "unknown"
 
 
 def _cell(value: object) -> str:

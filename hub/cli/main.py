@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, Protocol, cast
 import typer
 
 from hub.cli import (
+    audit,
     connections,
     connectors,
     dead_letters,
@@ -23,12 +24,14 @@ from hub.cli import (
     records,
     runs,
     serve,
+    subscriptions,
+    workers,
 )
 from hub.cli.face import Face, Failed
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
-_GLOBAL_OPTIONS = ("--dir", "--lang")
+_GLOBAL_OPTIONS = ("--dir", "--lang", "--as")
 
 app = typer.Typer(
     name="hub",
@@ -38,13 +41,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (deployment, runs, mapping, serve):
+for part in (deployment, runs, mapping, serve, workers):
     part.register(app)
 app.add_typer(connectors.app, name="connector")
 app.add_typer(connections.app, name="connection")
 app.add_typer(flows.app, name="flow")
 app.add_typer(records.app, name="records")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(subscriptions.app, name="subscription")
+app.add_typer(audit.app, name="audit")
 
 
 def _show_version(wanted: bool) -> None:
@@ -66,6 +71,10 @@ def _options(
         str | None,
         typer.Option("--lang", envvar="HUB_LANG", metavar="zh|en", help="Language of messages."),
     ] = None,
+    actor: Annotated[
+        str | None,
+        typer.Option("--as", envvar="HUB_USER", metavar="NAME", help="Who the audit names."),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
@@ -73,7 +82,7 @@ def _options(
 ) -> None:
     if language not in (None, "zh", "en"):
         raise typer.BadParameter(f"--lang {language} is neither zh nor en")
-    context.obj = Face(folder, language)
+    context.obj = Face(folder, language, actor)
 
 
 class _Complaint(Protocol):
@@ -161,7 +170,7 @@ def _face_of(arguments: Sequence[str]) -> Face:
 
 
 def _globals_first(arguments: Sequence[str]) -> list[str]:
-    """`--dir` and `--lang` may stand anywhere; typer wants them before the command."""
+    """`--dir`, `--lang` and `--as` may stand anywhere; typer wants them before the command."""
     first: list[str] = []
     rest: list[str] = []
     words = iter(arguments)

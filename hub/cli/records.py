@@ -31,7 +31,10 @@ def list_records(
     context: typer.Context,
     entity: Entity,
     since: Annotated[
-        int, typer.Option("--since", min=0, metavar="N", help="Only changes after number N.")
+        int,
+        typer.Option(
+            "--since", min=0, max=2**63 - 1, metavar="N", help="Only changes after number N."
+        ),
     ] = 0,
     limit: Limit = 20,
     as_json: AsJson = False,
@@ -57,3 +60,26 @@ def list_records(
             for one in found["records"]
         ],
     )
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    entity: Entity,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="As listed.")],
+    as_json: AsJson = False,
+) -> None:
+    """One record as it is now, also a deleted one."""
+    face = face_of(context)
+    with face.operations() as operations:
+        found = operations.record(entity, key)
+    if as_json:
+        face.print_json(found)
+        return
+    import msgspec
+
+    mark = face.text("record.deleted") if found["deleted"] else ""
+    typer.echo(
+        "  ".join([found["key"], str(found["change_no"]), found["changed_at"], mark]).rstrip()
+    )
+    typer.echo(msgspec.json.format(msgspec.json.encode(found["data"])).decode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from hub.cli.balance import balance_line
 from hub.cli.face import Face
 from hub.cli.progress import progress_for
 from hub.engine.operations import LocalOperations
@@ -20,15 +21,23 @@ _POLL = 0.1
 _POLL_REMOTE = 0.5
 
 
-def run_to_end(face: Face, flow: str, *, full: bool, wait: float, as_json: bool) -> None:
+def run_to_end(
+    face: Face,
+    flow: str,
+    *,
+    full: bool,
+    wait: float,
+    as_json: bool,
+    allow_deletes: float | None = None,
+) -> None:
     """Start (or go on with) a run, show its progress, print its counts. Raises Failed."""
     with face.operations() as operations:
         run = operations.prepare(flow)
         resumed = run is not None and run["started_at"] is not None
         if isinstance(operations, LocalOperations):
             operations.start_jobs()
-        if run is None:
-            run = operations.start_run(flow, full=full)
+        if run is None or allow_deletes is not None:
+            run = operations.start_run(flow, full=full, allow_deletes=allow_deletes)
             resumed = run["started_at"] is not None
         _announce(face, run, resumed=resumed)
         run = _follow(face, operations, run, wait)
@@ -64,6 +73,7 @@ def _show(face: Face, run: Run, *, resumed: bool, as_json: bool) -> None:
     counts = run["counts"]
     row = [run["flow"], face.text(f"state.{run['state']}"), *(counts[name] for name in COUNTS)]
     face.print_table(("flow", "state", *COUNTS), [row])
+    face.say(face.text("run.balance", run=run["id"], balance=balance_line(face, run)))
 
 
 def _judge(face: Face, run: Run, wait: float) -> None:

@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from hub.cli.balance import balance_line, balance_rows
 from hub.cli.face import Face, face_of
 from hub.cli.options import AsJson, Limit
-
-_COUNTS = ("read", "mapped", "written", "unchanged", "rejected", "held", "skipped", "pending")
 
 
 def register(app: typer.Typer) -> None:
@@ -19,26 +18,36 @@ def register(app: typer.Typer) -> None:
 
 def runs(
     context: typer.Context,
-    run: Annotated[int | None, typer.Argument(metavar="[RUN]", help="Only this run.")] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[show] [RUN]", help="Only this run.")
+    ] = None,
     flow: Annotated[str | None, typer.Option("--flow", help="Only runs of this flow.")] = None,
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """The newest runs, newest first, or one run with everything known about it."""
+    """The newest runs, newest first, or one run with its account and everything known about it."""
     face = face_of(context)
+    number = _number(words or [])
     with face.operations() as operations:
-        if run is not None:
-            found = operations.run(run)
-            rows = [found]
-        else:
-            rows = operations.runs(flow, limit)
+        rows = operations.runs(flow, limit) if number is None else [operations.run(number)]
     if as_json:
-        face.print_json(rows if run is None else rows[0])
+        face.print_json(rows if number is None else rows[0])
         return
     face.print_table(
-        ("id", "flow", "kind", "state", "started_at", *_COUNTS, "error"),
+        ("id", "flow", "kind", "state", "started_at", "balance", "error"),
         [_row(face, one) for one in rows],
     )
+    if number is not None:
+        face.print_table(("balance", "count", "message"), balance_rows(face, rows[0]))
+
+
+def _number(words: list[str]) -> int | None:
+    given = words[1:] if words[:1] == ["show"] else words
+    if not words:
+        return None
+    if len(given) != 1 or not given[0].isascii() or not given[0].isdecimal():
+        raise typer.BadParameter(f"'{' '.join(words)}' is not the number of a run, such as 12")
+    return int(given[0])
 
 
 def _row(face: Face, run: dict[str, Any]) -> list[object]:
@@ -48,6 +57,6 @@ def _row(face: Face, run: dict[str, Any]) -> list[object]:
         face.text(f"kind.{run['kind']}"),
         face.text(f"state.{run['state']}"),
         run["started_at"],
-        *(run["counts"][name] for name in _COUNTS),
+        balance_line(face, run),
         face.error_text(run["error"]) if run["error"] else "",
     ]

@@ -12,6 +12,15 @@ import typer
 
 from hub.cli.face import face_of
 
+WAIT_SECONDS = 60.0
+
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait", min=0, metavar="SECONDS", help="Wait so long for a database that is away."
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `hub`."""
@@ -22,12 +31,20 @@ def register(app: typer.Typer) -> None:
 def serve(
     context: typer.Context,
     workers: Annotated[
-        int, typer.Option("--workers", min=1, max=64, help="Processes (PostgreSQL only).")
+        int,
+        typer.Option(
+            "--workers",
+            min=0,
+            max=64,
+            help="Processes that run jobs, this one included (more than 1: PostgreSQL). "
+            "0: accept and answer only.",
+        ),
     ] = 1,
     host: Annotated[str | None, typer.Option("--host", help="Default: hub.toml.")] = None,
     port: Annotated[
         int | None, typer.Option("--port", min=0, max=65535, help="Default: hub.toml; 0: any.")
     ] = None,
+    wait: Wait = WAIT_SECONDS,
 ) -> None:
     """API, schedules and jobs in one process, until Ctrl-C or SIGTERM."""
     from hub.engine.deployment import open_deployment
@@ -35,7 +52,7 @@ def serve(
     face = face_of(context)
     open_deployment(face.folder)
     command = [sys.executable, "-m", "hub.api", "--dir", str(face.folder)]
-    command += ["--lang", face.language, "--workers", str(workers)]
+    command += ["--lang", face.language, "--workers", str(workers), "--wait", str(wait)]
     command += [] if host is None else ["--host", host]
     command += [] if port is None else ["--port", str(port)]
     # The server is a program of its own (the faces never import each other) and takes this
@@ -44,20 +61,27 @@ def serve(
     os.execv(sys.executable, command)  # noqa: S606 (our own interpreter and module)
 
 
-def worker(context: typer.Context) -> None:
+def worker(context: typer.Context, wait: Wait = WAIT_SECONDS) -> None:
     """A further process that runs jobs on the same PostgreSQL."""
     from hub.engine.deployment import open_deployment
     from hub.engine.hub import open_hub
     from hub.engine.schedule import Ticker
+    from hub.sdk.errors import ConfigError
+    from hub.store.database import Patience
 
     face = face_of(context)
     url = open_deployment(face.folder).store_url
     if url.startswith("sqlite:"):
         raise face.fail("worker.sqlite", url=url)
+
+    def waiting(error: ConfigError) -> None:
+        reason = error.message(face.language)
+        face.say(face.text("worker.waiting", reason=reason, seconds=f"{wait:g}"))
+
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: done.set())
-    with open_hub(face.folder, jobs=True) as hub:
+    with open_hub(face.folder, jobs=True, patience=Patience(wait, waiting)) as hub:
         ticker = Ticker(hub)
         ticker.start()
         face.say(face.text("worker.started", executor=hub.durable.executor_id))

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 from hub.api.app import create_app
 from hub.api.problems import MAX_BODY
@@ -176,6 +177,18 @@ def test_unknown_fields_in_a_body_are_errors(call: Client) -> None:
     assert is_problem(answer, 422, "api.invalid")["params"]["where"] == "body.ful"
 
 
+def test_a_store_that_is_away_is_worth_another_try_and_not_an_error_of_ours(
+    call: Client, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise sa.exc.OperationalError("SELECT", {}, ConnectionError("server closed"))
+
+    monkeypatch.setattr("hub.engine.operations.flows.list_runs", away)
+    answer = call("GET", "/v1/runs")
+    is_problem(answer, 503, "api.store_away")
+    assert answer.headers["retry-after"] == "5"
+
+
 def test_a_surprise_is_a_problem_without_its_details(
     call: Client, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,8 +227,8 @@ def test_listings_hold_their_rows_under_items(call: Client) -> None:
     one = call("GET", "/v1/flows/shop_items").json()
     assert one["unfinished"] is None
     assert call("GET", "/v1/records/shop_item/count").json() == {"entity": "shop_item", "count": 0}
-    page = call("GET", "/v1/records/shop_item?since=5&limit=100000").json()
-    assert page == {"entity": "shop_item", "records": [], "next": 5, "more": False}
+    page = call("GET", "/v1/records/shop_item?since=0&limit=100000").json()
+    assert page == {"entity": "shop_item", "records": [], "next": 0, "more": False}
 
 
 def test_the_schema_names_every_path_of_the_interface(call: Client) -> None:

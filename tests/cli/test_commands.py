@@ -111,6 +111,68 @@ def test_runs_are_listed_newest_first(hub: Hub, deployment: Path) -> None:
     assert hub("runs", "3").code == 1
 
 
+def test_a_run_is_listed_with_an_account_that_adds_up(hub: Hub, deployment: Path) -> None:
+    reject_some()
+    hub("flow", "run", "shop_items")
+    rejected = len([n for n in range(TOTAL) if n % 3 == 0])
+    account = f"{TOTAL} read = {TOTAL - rejected} written + {rejected} rejected"
+    assert account in hub("runs").out
+    shown = hub("runs", "show", "1")
+    assert account in shown.out
+    assert "rows the source says it has" in shown.out
+    assert hub("runs", "show", "1", "--json").json == hub("runs", "1", "--json").json
+    assert f"读取 {TOTAL} = " in hub("--lang", "zh", "runs").out
+    assert f"run 2: {TOTAL} read = " in hub("flow", "run", "shop_items").err
+
+
+@pytest.mark.parametrize(
+    "words", [["show"], ["show", "x"], ["1", "2"], ["shw", "1"], ["show", "-1"]]
+)
+def test_a_run_that_is_no_number_is_wrong_usage(
+    hub: Hub, deployment: Path, words: list[str]
+) -> None:
+    result = hub("runs", *words)
+    assert (result.code, len(result.errors)) == (2, 1)
+
+
+def test_deletes_are_confirmed_with_a_share(hub: Hub, deployment: Path, shop: Shop) -> None:
+    edit(FLOW, "to: {entity: shop_item}", "to: {entity: shop_item, delete: delete}")
+    hub("flow", "run", "shop_items")
+    shop.total = 50
+    hub("flow", "run", "shop_items")
+    tripped = hub("flow", "run", "shop_items")
+    assert (tripped.code, len(tripped.errors)) == (1, 1)
+    assert "hub flow run shop_items --allow-deletes 80%" in tripped.errors[0]
+    for wrong in ("many", "101%", "-1"):
+        assert hub("flow", "run", "shop_items", f"--allow-deletes={wrong}").code == 2
+    confirmed = hub("flow", "run", "shop_items", "--allow-deletes", "80%", "--json")
+    assert confirmed.code == 0, confirmed.err
+    assert confirmed.json["counts"]["removed"] == TOTAL - 50
+    assert hub("records", "count", "shop_item", "--json").json["count"] == 50
+    assert f"50 read + {TOTAL - 50} removed = " in hub("runs").out
+
+
+def test_verify_lists_the_differences_and_exits_with_1(
+    hub: Hub, deployment: Path, shop: Shop
+) -> None:
+    hub("flow", "run", "shop_items")
+    fine = hub("flow", "verify", "shop_items")
+    assert (fine.code, fine.errors) == (0, [])
+    shop.total = TOTAL - 1
+    edit(FLOW, "name: name | trim", "name: name | trim | upper")
+    lines = hub("flow", "verify", "shop_items", "--json")
+    assert lines.code == 1
+    assert "1 extra" in lines.errors[0]
+    rows = [msgspec.json.decode(line) for line in lines.out.splitlines()]
+    assert [row["kind"] for row in rows] == ["extra", "summary"]
+    assert (rows[0]["key"], rows[0]["reason"]) == (str(TOTAL - 1), "gone")
+    assert rows[-1]["counts"]["equal"] == TOTAL - 1
+    told = hub("flow", "verify", "shop_items")
+    assert "the source no longer has it" in told.out
+    assert "来源中已不存在" in hub("--lang", "zh", "flow", "verify", "shop_items").out
+    assert hub("flow", "verify", "nothing").code == 1
+
+
 def test_records_are_handed_out_in_order_from_a_number_on(hub: Hub, deployment: Path) -> None:
     hub("flow", "run", "shop_items")
     first = hub("records", "list", "shop_item", "--limit", "100", "--json").json

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, SecretStr
 from starlette.responses import Response
 
-from hub.api.routes.answers import items_answer, json_answer
+from hub.api.routes.answers import Actor, items_answer, json_answer
 from hub.engine.operations import Operations
 
 
@@ -37,9 +37,10 @@ def connection_routes(operations: Operations) -> APIRouter:
         return json_answer(operations.check_connection(name))
 
     @router.put("/connections/{name}/secrets/{field}")
-    def set_secret(name: str, field: str, body: SecretValue) -> Response:
+    def set_secret(name: str, field: str, body: SecretValue, actor: Actor) -> Response:
         """Keep a secret, encrypted."""
-        return json_answer(operations.set_secret(name, field, body.value.get_secret_value()))
+        value = body.value.get_secret_value()
+        return json_answer(operations.set_secret(name, field, value, actor=actor))
 
     @router.get("/doctor")
     def doctor() -> Response:
