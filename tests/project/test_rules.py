@@ -138,10 +138,15 @@ def test_no_text_is_left_over_from_an_error_nobody_raises() -> None:
 
 
 def is_named(code: str, code_text: str) -> bool:
-    """Whether the code stands there whole, or as an f-string with its last part beside it."""
+    """Whether the code stands there whole, or as an f-string with its last part beside it.
+
+    The last part may begin with a word of its own: `f"verify.why_{reason}"`.
+    """
     area, _, last = code.rpartition(".")
-    built = f'f"{area}.{{' in code_text and f'"{last}"' in code_text
-    return built or f'"{code}"' in code_text
+    prefix, _, rest = last.partition("_")
+    whole = f'f"{area}.{{' in code_text and f'"{last}"' in code_text
+    parted = f'f"{area}.{prefix}_{{' in code_text and f'"{rest}"' in code_text
+    return whole or parted or f'"{code}"' in code_text
 
 
 # --- files ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The referee: `python -m bench.kill.referee JOURNAL` compares what was owed with what was done.
+"""The referee: `python -m bench.killing.referee JOURNAL` compares what was owed with what was done.
 
 It reads the journal of the outside world and nothing else; whatever the hub says is not asked.
 
@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench.kill.journal import Line, lines_of
+from bench.killing.journal import Line, lines_of
 
 _EXAMPLES = 5
 
@@ -124,7 +124,7 @@ def _close(verdict: Verdict, where: str, book: Book) -> None:
 
 def main(argv: list[str]) -> int:
     if len(argv) != 1 or not Path(argv[0]).is_file():
-        print("usage: python -m bench.kill.referee JOURNAL", file=sys.stderr)
+        print("usage: python -m bench.killing.referee JOURNAL", file=sys.stderr)
         return 2
     verdict = judge(lines_of(Path(argv[0])))
     print(json.dumps({"clean": verdict.clean, **asdict(verdict)}, ensure_ascii=False))

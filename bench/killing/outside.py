@@ -1,4 +1,4 @@
-"""The systems outside of the hub, in a process that is never killed (`-m bench.kill.outside`).
+"""The systems outside of the hub, in a process that is never killed (`-m bench.killing.outside`).
 
 A U8 whose rows somebody keeps editing, and a CRM that writes down every effect. Prints the two
 addresses, then runs until its stdin ends.
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bench.kill.journal import Journal
+from bench.killing.journal import Journal
 from connectors.crm.fake import Entry, FakeCrm
 from connectors.u8.fake import FakeU8, Sizes
 from hub.sdk.testing import serve
