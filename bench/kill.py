@@ -1,4 +1,4 @@
-"""Kill -9, database stops, zombies and lost power under load: what is lost, doubled, out of order.
+"""Kill -9, database stops and zombies under load: what is lost, doubled, out of order.
 
 Starts the hub as a user runs it, 24 senders of webhook events, a U8 whose rows are edited and a CRM
 that notes every effect, and breaks things at random. A referee that sees only what happened outside

@@ -39,9 +39,6 @@ NOT_READ = UNFINISHED[:-1]
 EVENTS = "events"
 """The kind of a run that reads what a webhook received."""
 
-FORGOTTEN = "forgotten"
-"""The kind of the one row per flow that stands for old runs of events."""
-
 MOST_PASSES = 3
 """How often a run reads a source that changes meanwhile, before it gives up loudly."""
 
