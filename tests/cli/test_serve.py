@@ -103,6 +103,7 @@ def test_a_run_through_the_server_reads_everything(hub: Hub, deployment: Path, s
 def test_a_server_that_is_stopped_in_a_run_leaves_it_to_be_finished(
     hub: Hub, deployment: Path, shop: Shop
 ) -> None:
+    edit("connectors/shop/connector.yaml", "deadline: 3s", "deadline: 60s")
     shop.misbehave("delay", path="/items", times=1, after=1, seconds=30)
     with serving(deployment) as (process, _):
         waited = hub("flow", "run", "shop_items", "--wait", "3", "--json")

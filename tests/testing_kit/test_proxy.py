@@ -321,9 +321,9 @@ def _upstream(answer: Callable[[socket.socket], None]) -> Iterator[str]:
         with link:
             link.recv(1, socket.MSG_PEEK)
             answer(link)
-            link.shutdown(socket.SHUT_WR)
             link.settimeout(1)
             try:
+                link.shutdown(socket.SHUT_WR)
                 while link.recv(65536):
                     pass
             except OSError:
