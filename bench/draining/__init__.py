@@ -1,1 +1,1 @@
-"""The parts of `bench drain`: the target, the deployment, the hub's side and the bare loop."""
+"""The parts of `bench drain`: the target, the backlog, the two sides and what they say."""

@@ -1,19 +1,22 @@
-"""The hub's side of `bench drain`: a worker that drains until the run's deliveries are settled."""
+"""The hub's side of `bench drain`: a worker that drains until the run's deliveries are settled.
+
+`python -m bench.draining.hub_side --deployment FOLDER --run ID` prints one JSON object.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
-import threading
+import os
 import time
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from bench.draining.memory import Memory
 from hub.engine.hub import Hub, open_hub
 from hub.store.tables import run
+
+_EVERY = 0.25
 
 
 def pending(hub: Hub, run_id: int) -> int:
@@ -22,42 +25,35 @@ def pending(hub: Hub, run_id: int) -> int:
         return int(connection.execute(left).scalar_one())
 
 
+def resident_mb() -> float:
+    """The memory this process holds now, in MB (10⁶ bytes)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
 def drained(folder: Path, run_id: int) -> dict[str, object]:
-    """Work until the run has nothing pending; what it took."""
+    """Work until nothing of the run is pending; (seconds, settled, MB) on the way."""
+    samples: list[tuple[float, int, float]] = []
     with open_hub(folder) as hub:
         todo = pending(hub, run_id)
-        cpu, wall = time.process_time(), time.perf_counter()
+        cpu, began = time.process_time(), time.perf_counter()
         hub.start_jobs()
-        with Memory() as memory:
-            while (left := pending(hub, run_id)) > 0:
-                time.sleep(0.1)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return {
-        "deliveries": todo - left,
-        "wall_seconds": wall,
-        "cpu_seconds": cpu,
-        "memory": memory.samples,
-    }
-
-
-def helped(folder: Path) -> None:
-    """A further worker: it takes what comes until its input closes."""
-    with open_hub(folder, jobs=True):
-        print("ready", flush=True)
-        done = threading.Event()
-        threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
-        done.wait()
+        settled = 0
+        while settled < todo:
+            time.sleep(_EVERY)
+            settled = todo - pending(hub, run_id)
+            seconds = round(time.perf_counter() - began, 2)
+            samples.append((seconds, settled, round(resident_mb(), 1)))
+        cpu = time.process_time() - cpu
+    return {"deliveries": todo, "cpu_seconds": cpu, "samples": samples}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--deployment", type=Path, required=True)
-    parser.add_argument("--run", type=int, help="report when this run is drained")
+    parser.add_argument("--run", type=int, required=True)
     options = parser.parse_args()
-    if options.run is None:
-        helped(options.deployment)
-    else:
-        print(json.dumps(drained(options.deployment, options.run)), flush=True)
+    print(json.dumps(drained(options.deployment, options.run)), flush=True)
 
 
 if __name__ == "__main__":
