@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from hub.engine.hub import Hub
 
 SWEEP_SECONDS = 10.0
+WEBHOOK_RETENTION_SECONDS = 3_600.0
+"""How often old webhook messages are looked for: they are kept for days, so no sweep is urgent."""
+
 KEEP_JOBS_SECONDS = 2 * 86_400.0
 """How long the engine remembers finished jobs. Their ids never come again; an operator may look."""
 
@@ -53,6 +56,7 @@ class Sweeper:
             self._forget,
             self._forget_webhooks,
         )
+        self._webhooks_from = float("-inf")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="hub-sweeper", daemon=True)
 
@@ -85,7 +89,10 @@ class Sweeper:
                 return
 
     def _forget_webhooks(self) -> None:
-        forget_old_webhooks(self._hub)
+        now = self._hub.clock.monotonic()
+        if now >= self._webhooks_from:
+            forget_old_webhooks(self._hub)
+            self._webhooks_from = now + WEBHOOK_RETENTION_SECONDS
 
     def _find_arrived(self) -> None:
         find_arrived(self._hub)

@@ -13,6 +13,7 @@ import pytest
 from hub.engine.hub import Hub
 from hub.engine.operations import LocalOperations
 from hub.engine.statistics import prometheus_text
+from hub.engine.sweep import Sweeper
 from hub.engine.webhooks import waits
 from hub.engine.webhooks.job import send_webhooks
 from hub.engine.webhooks.retention import forget_old_webhooks
@@ -371,3 +372,18 @@ def test_metrics_tell_of_tries_and_of_the_oldest_unsent(
     assert f'hub_webhook_unsent_count{{subscription="{one}"}} 1' in lines
     assert f'hub_webhook_oldest_unsent_seconds{{subscription="{one}"}} 77' in lines
     assert 'hub_subscriptions_count{state="active"} 1' in lines
+
+
+def test_old_messages_are_looked_for_at_the_first_sweep_and_then_once_an_hour(
+    hub: Hub, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[float] = []
+    monkeypatch.setattr(
+        "hub.engine.sweep.forget_old_webhooks", lambda _: looked.append(clock.monotonic())
+    )
+    sweeper = Sweeper(hub)
+    began = clock.monotonic()
+    for _ in range(800):  # two hours and a bit
+        sweeper._forget_webhooks()
+        clock.advance(10)
+    assert [at - began for at in looked] == [0, HOUR, 2 * HOUR]
