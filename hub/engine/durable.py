@@ -8,6 +8,7 @@ what holds each of them shut: docs/engine.md.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import socket
@@ -95,6 +96,9 @@ class Durable:
         self.jobs_at_once = jobs_at_once
         self.running = False
         self._store = store
+        if wrong := [name for name, one in handlers.items() if inspect.iscoroutinefunction(one)]:
+            # Called, it would return at once: the job would count as done, its work never begun.
+            raise TypeError(f"handlers must be plain functions: {', '.join(wrong)}")
         self._handlers = dict(handlers)
         self._hand = Hand(store.commits)
         self._stop = threading.Event()

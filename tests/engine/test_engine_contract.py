@@ -9,6 +9,7 @@ import base64
 import inspect
 import json
 import pickle
+import time
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +17,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient
+from dbos import DBOS, DBOSClient, DBOSConfig
 
 from hub.engine.durable import APPLICATION, QUEUES, VERSION, Durable, LeftPending
-from hub.engine.jobs import RUNNING, WAITING
+from hub.engine.jobs import DELAYED, RUNNING, WAITING
 from hub.store.database import Store, open_store
 from hub.store.executors import Identity, beat
 from hub.store.migrate import migrate
@@ -77,11 +78,42 @@ def test_the_version_of_jobs_never_changes() -> None:
             DBOSClient.register_queue,
             {"partition_concurrency", "worker_concurrency", "polling_interval_sec", "on_conflict"},
         ),
-        (DBOSClient.__init__, {"system_database_engine", "serializer", "retry_connection_errors"}),
+        (
+            DBOSClient.__init__,
+            {
+                "system_database_engine",
+                "serializer",
+                "application_name",
+                "use_listen_notify",
+                "lazy",
+                "retry_connection_errors",
+            },
+        ),
+        (DBOS.workflow, {"name", "max_recovery_attempts"}),
+        (DBOS.destroy, {"destroy_registry"}),
     ],
 )
 def test_the_calls_we_use_take_what_we_give(call: Any, names: set[str]) -> None:
     assert names <= set(inspect.signature(call).parameters)
+
+
+def test_the_engine_knows_every_setting_we_give() -> None:
+    given = {"name", "system_database_engine", "application_version", "executor_id", "serializer"}
+    given |= {"use_listen_notify", "run_migrations", "log_level"}
+    assert given <= set(DBOSConfig.__annotations__)  # others are ignored without a word
+
+
+def test_connecting_makes_the_tables_of_the_engine_and_again_changes_nothing(store: Store) -> None:
+    schema = None if store.embedded else "dbos"
+
+    def tables() -> set[str]:
+        return set(sa.inspect(store.engine).get_table_names(schema=schema))
+
+    with queueing(store):
+        made = tables()
+    assert {"workflow_status", "workflow_input", "queues"} <= made
+    with queueing(store):
+        assert tables() == made
 
 
 def test_the_engine_works_on_our_own_connections(store: Store) -> None:
@@ -232,6 +264,42 @@ def test_queues_are_known_before_the_launch_and_partitioned(store: Store) -> Non
         for queue in durable._opened().list_queues():
             assert queue._partition_concurrency == QUEUES[queue.name]
             assert queue._worker_concurrency == 7
+
+
+def test_a_queue_registered_again_takes_the_new_numbers(store: Store) -> None:
+    for number in (7, 3):
+        with running(store, work=lambda _: None, jobs_at_once=number) as durable:
+            known = durable._opened().list_queues()
+            assert {queue._worker_concurrency for queue in known} == {number}
+
+
+def test_a_cancelled_job_is_over_and_never_runs(store: Store) -> None:
+    done: list[str] = []
+    with queueing(store, work=done.append) as durable:
+        enqueue(durable, store, "job-1", "cancelled")
+        durable._give_up(durable.unfinished()[0])
+        assert durable.unfinished() == []
+    with running(store, work=done.append) as durable:
+        enqueue(durable, store, "job-2", "after it, in the same partition")
+        wait_for(lambda: len(done) == 1)
+        assert done == ["after it, in the same partition"]
+        assert status_of(store, "job-1").status == "CANCELLED"
+
+
+def test_a_job_tells_when_it_was_queued_when_it_is_due_and_who_took_it(store: Store) -> None:
+    now = time.time() * 1000
+    with queueing(store, work=lambda _: None) as durable:
+        enqueue(durable, store, "delayed", "a", delay=600)
+        enqueue(durable, store, "running", "a")
+        pretend_running(store, "running", "someone")
+        found = {job.id: job for job in durable.unfinished()}
+    delayed, taken = found["delayed"], found["running"]
+    assert abs(delayed.created_at - now) < 60_000
+    assert delayed.due_at is not None
+    assert abs(delayed.due_at - now - 600_000) < 60_000
+    assert (delayed.state, delayed.executor_id, delayed.attempts) == (DELAYED, None, 0)
+    assert (taken.state, taken.executor_id, taken.due_at) == (RUNNING, "someone", None)
+    assert (taken.version, taken.workflow) == (VERSION, "hub_job")
 
 
 def test_no_process_listens_and_no_trigger_notifies(store: Store) -> None:
