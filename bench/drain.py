@@ -36,7 +36,7 @@ from hub.store.migrate import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
 PENDING = 1_000_000
-SQLITE, POSTGRESQL = "sqlite", "postgresql"
+SQLITE, POSTGRES = "sqlite", "postgres"
 TIMEOUT = 1800.0
 
 
@@ -203,7 +203,7 @@ def main(argv: list[str]) -> int:
     options = _options(argv)
     console = Console(stderr=options.json, highlight=False)
     before = machine.facts()
-    stores = (SQLITE, POSTGRESQL) if options.store == "both" else (options.store,)
+    stores = (SQLITE, POSTGRES) if options.store == "both" else (options.store,)
     found: list[Drained] = []
     skipped: dict[str, str] = {}
     for store in stores:
@@ -229,7 +229,7 @@ def main(argv: list[str]) -> int:
 
 
 def measured(store: str, options: argparse.Namespace, console: Console) -> Drained:
-    if store == POSTGRESQL:
+    if store == POSTGRES:
         server_binaries()
     with tempfile.TemporaryDirectory(prefix="hub-drain-") as name:
         folder = Path(name)
@@ -274,7 +274,7 @@ _ROWS = (
 
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev.py bench drain", description=__doc__)
-    parser.add_argument("--store", choices=(SQLITE, POSTGRESQL, "both"), default="both")
+    parser.add_argument("--store", choices=(SQLITE, POSTGRES, "both"), default="both")
     parser.add_argument("--pending", type=int, default=PENDING, help="fewer make a trial run")
     parser.add_argument("--sink", choices=sorted(SAFETY), default="batch", help="kind of target")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -15,11 +15,14 @@ from alembic import command
 from alembic.config import Config
 
 import hub.store
-from hub.engine.durable import Durable
+from hub.engine.durable import VERSION, Durable
+from hub.engine.heart import MOST_RETURNS, Duties, Heart
 from hub.engine.hub import Hub, open_hub
 from hub.engine.intake import Intake, Settled
+from hub.engine.jobs import RUNNING, Hand, Job
 from hub.sdk.errors import HubError
 from hub.store.database import Store
+from hub.store.executors import Identity
 from hub.store.inbox import NewEvent, append_events, newest_events
 from hub.store.rows import bulk_insert
 from tests.engine.conftest import Rig
@@ -199,3 +202,30 @@ def test_rows_reach_the_database_as_arrays_without_text_for_times(store: Store) 
     assert not any("COPY" in text.upper() for text in statements)
     if not store.embedded:
         assert "unnest(%(a)s::bigint[]" in statements[0]
+
+
+# --- 1 and 4: claims and ids ------------------------------------------------------------------
+
+
+def test_a_job_always_claimed_and_never_started_is_ended(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = Job("job-1", RUNNING, "flow", "p", VERSION, "hub_job", "me", 1, 0, 0, None)
+    put_back: list[str] = []
+    ended: list[str] = []
+    duties = Duties(
+        lambda: [job],
+        lambda _: None,
+        lambda one: put_back.append(one.id),
+        lambda _: ended.append("x"),
+    )
+    who = Identity("me", "worker", "host", 1, "0")
+    heart = Heart(store, who, 0.0, Hand(store.commits), duties)
+    for _ in range(MOST_RETURNS + 1):
+        heart._round()
+    assert (put_back, ended) == (["job-1"] * MOST_RETURNS, ["x"])
+    assert "is ended" in caplog.text
+
+
+def test_every_engine_has_an_id_of_its_own(store: Store) -> None:
+    assert len({Durable(store, {}).executor_id for _ in range(3)}) == 3
