@@ -23,9 +23,13 @@ _WARM_UP = 1.0
 
 @dataclass(slots=True)
 class Load:
-    """What one measurement saw; latencies in seconds of answers behind the warm-up."""
+    """What one measurement saw; latencies in seconds of answers behind the warm-up.
+
+    `thanked` counts every 2xx, `accepted` those within the measured seconds.
+    """
 
     sent: int = 0
+    thanked: int = 0
     accepted: int = 0
     refused: int = 0
     broken: int = 0
@@ -114,7 +118,9 @@ class Work:
         now = time.perf_counter()
         if status >= 300:
             self.load.refused += 1
-        elif self._from <= now <= self._until:
+            return
+        self.load.thanked += 1
+        if self._from <= now <= self._until:
             self.load.accepted += 1
             self._latencies.append(now - began)
 
