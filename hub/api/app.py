@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
-from hub.api import problems
+from hub.api import handlers
 from hub.api.gatekeeper import Gatekeeper
 from hub.api.hooks import HookEdge
 from hub.api.routes.audit import audit_routes
@@ -23,13 +24,17 @@ from hub.sdk.errors import ConfigError
 TITLE = "Integration hub"
 
 
-def create_app(hub: Hub) -> FastAPI:
-    """The ASGI app over an opened hub. Routes are plain functions: they run on worker threads."""
+def create_app(hub: Hub) -> ASGIApp:
+    """All that an opened hub answers: webhooks, and the API."""
+    return HookEdge(create_api(hub), hub, hub.deployment.settings.language)
+
+
+def create_api(hub: Hub) -> FastAPI:
+    """The API alone. Routes are plain functions: they run on worker threads."""
     language = hub.deployment.settings.language
     app = FastAPI(title=TITLE, version="1", docs_url=None, redoc_url=None)
-    problems.install(app, language)
+    handlers.install(app, language)
     app.add_middleware(Gatekeeper, token=_token(hub), language=language)
-    app.add_middleware(HookEdge, hub=hub, language=language)
     operations = LocalOperations(hub)
     app.include_router(health_routes(hub))
     app.include_router(subscription_routes(operations), prefix="/v1")

@@ -117,6 +117,9 @@ class HookEdge:
             answer = self._refusal(name, scope, error)
         except ClientDisconnect:
             return
+        except Exception as error:
+            log.exception("an event of %s could not be taken", name)
+            answer = self._refusal(name, scope, HubError("api.internal", kind=type(error).__name__))
         await answer(scope, receive, send)
 
     async def _answer(self, name: str, scope: Scope, receive: Receive) -> Response:

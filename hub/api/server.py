@@ -18,7 +18,8 @@ import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
-from hub.api.app import create_app
+from hub.api.behind import Behind
+from hub.api.hooks import HookEdge
 from hub.api.protocol import Http
 from hub.engine.deployment import Deployment, open_deployment, write_private
 from hub.engine.hub import Hub, open_hub
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Serve one deployment. Ends with exit code 0, or 1 after one line on stderr."""
     parser = argparse.ArgumentParser(prog="hub serve")
     parser.add_argument("--dir", type=Path, default=Path())
-    parser.add_argument("--lang", choices=("zh", "en"), default="en")
+    parser.add_argument("--lang", choices=("zh", "en"))
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
     parser.add_argument("--workers", type=int, default=1)
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         _serve(options)
     except HubError as error:
-        _say(render("cli.error", {"message": error.message(options.lang)}, options.lang))
+        language = options.lang or "en"
+        _say(render("cli.error", {"message": error.message(language)}, language))
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
@@ -60,33 +62,56 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    folder, language, workers = options.dir, options.lang, options.workers
-    deployment = open_deployment(folder)
-    if workers > 1 and deployment.store_url.startswith("sqlite:"):
-        raise ConfigError("serve.workers_sqlite", workers=workers)
-    chosen = options.host or deployment.settings.api.host
+    deployment = open_deployment(options.dir)
+    options.lang = options.lang or deployment.settings.language
+    if options.workers > 1 and deployment.store_url.startswith("sqlite:"):
+        raise ConfigError("serve.workers_sqlite", workers=options.workers)
+    options.host = options.host or deployment.settings.api.host
+    port = deployment.settings.api.port if options.port is None else options.port
     with ExitStack() as stack:
         # Uvicorn ends on these signals and then raises them again: by then we close by ourselves.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: None)
-        hub = stack.enter_context(open_hub(folder, patience=_patience(options)))
-        wanted = deployment.settings.api.port if options.port is None else options.port
-        listener = listen(chosen, wanted)
+        hub = stack.enter_context(open_hub(options.dir, patience=_patience(options)))
+        listener = listen(options.host, port)
         stack.enter_context(listener)
-        app = create_app(hub)
-        if workers == 0:
-            hub.durable.connect()
-            _say(render("serve.client_only", {}, language))
-        else:
-            hub.start_jobs("serve")
-            stack.enter_context(_ticking(hub))
-            stack.enter_context(_workers(folder, workers - 1))
-        bound = listener.getsockname()[1]
-        stack.enter_context(_announced(deployment, chosen, bound))
-        _say(render("serve.address", {"url": f"http://{chosen}:{bound}"}, language))
-        uvicorn.Server(server_config(app)).run(sockets=[listener])
-        hub.stopping = True
-    _say(render("serve.stopped", {}, language))
+
+        def bring_up(parts: ExitStack) -> ASGIApp:
+            return _bring_up(parts, hub, options, listener)
+
+        def give_up() -> None:
+            server.should_exit = True
+
+        behind = Behind(bring_up, give_up)
+        server = uvicorn.Server(server_config(HookEdge(behind, hub, deployment.settings.language)))
+        behind.start()
+        try:
+            server.run(sockets=[listener])
+        finally:
+            hub.stopping = True
+            behind.close()
+    _say(render("serve.stopped", {}, options.lang))
+
+
+def _bring_up(
+    parts: ExitStack, hub: Hub, options: argparse.Namespace, listener: socket.socket
+) -> ASGIApp:
+    """The API, jobs and schedules. Loading all that takes longer than opening the store: events
+    are taken from then on."""
+    from hub.api.app import create_api
+
+    api = create_api(hub)
+    if options.workers == 0:
+        hub.durable.connect()
+        _say(render("serve.client_only", {}, options.lang))
+    else:
+        hub.start_jobs("serve")
+        parts.enter_context(_ticking(hub))
+        parts.enter_context(_workers(options.dir, options.workers - 1))
+    host, port = options.host, listener.getsockname()[1]
+    parts.enter_context(_announced(hub.deployment, host, port))
+    _say(render("serve.address", {"url": f"http://{host}:{port}"}, options.lang))
+    return api
 
 
 def _patience(options: argparse.Namespace) -> Patience:

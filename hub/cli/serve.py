@@ -47,12 +47,10 @@ def serve(
     wait: Wait = WAIT_SECONDS,
 ) -> None:
     """API, schedules and jobs in one process, until Ctrl-C or SIGTERM."""
-    from hub.engine.deployment import open_deployment
-
     face = face_of(context)
-    open_deployment(face.folder)
     command = [sys.executable, "-m", "hub.api", "--dir", str(face.folder)]
-    command += ["--lang", face.language, "--workers", str(workers), "--wait", str(wait)]
+    command += ["--workers", str(workers), "--wait", str(wait)]
+    command += [] if face.chosen_language is None else ["--lang", face.chosen_language]
     command += [] if host is None else ["--host", host]
     command += [] if port is None else ["--port", str(port)]
     # The server is a program of its own (the faces never import each other) and takes this

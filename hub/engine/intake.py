@@ -208,7 +208,9 @@ class Waker:
             self._changed.clear()
             with self._lock:
                 fed, self._fed = self._fed, set()
-            if not self._stop.is_set() and fed and self._hub.durable.is_open:
+            if fed and not self._hub.durable.is_open:
+                self.wake(fed)  # the hub takes events while it still starts
+            elif fed and not self._stop.is_set():
                 try:
                     wake_event_flows(self._hub, fed)
                 except Exception:  # the sweeper asks again
