@@ -37,7 +37,7 @@ class Program:
     command: list[str]
     log: Path
     process: subprocess.Popen[bytes] | None = None
-    started_at: float = 0.0
+    down_since: float = 0.0
     starts: int = 0
     ended_by_itself: int = 0
     frozen: bool = False
@@ -47,20 +47,20 @@ class Program:
     def start(self) -> None:
         with self._lock, self.log.open("ab") as log:
             self._said_before = log.tell()
-            self.started_at, self.starts = time.monotonic(), self.starts + 1
+            self.starts += 1
             self.process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # A slow machine shows where it was when a test gives up on it.
-                env={**os.environ, "PYTHONFAULTHANDLER": "1"},
+                env=_environment(),
             )
 
     def kill(self) -> None:
         """SIGKILL to the process and all it started; nothing of it is left when this returns."""
         with self._lock:
+            self.down_since = time.monotonic()
             self._signal(signal.SIGKILL)
             if self.process is not None:
                 self.process.wait()
@@ -94,6 +94,7 @@ class Program:
         """Start it again when it has ended by itself."""
         with self._lock:
             if self.process is not None and self.process.poll() is not None:
+                self.down_since = time.monotonic()
                 self.ended_by_itself += 1
                 self.process = None
                 time.sleep(_RESTART_PAUSE)
@@ -115,6 +116,13 @@ class Program:
         if self.process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but a program that was installed has its bytecode."""
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    # A slow machine shows where it was when a test gives up on it.
+    return {**inherited, "PYTHONFAULTHANDLER": "1"}
 
 
 class Fleet:
@@ -165,11 +173,6 @@ class Fleet:
         with suppress(httpx.HTTPError):
             return self._http.get("/readyz").status_code == 200
         return False
-
-    def wait_ready(self, started_at: float) -> float:
-        """Seconds from `started_at` until the server is ready. Raises GoneForGood."""
-        self.wait(self.is_ready, "/readyz")
-        return time.monotonic() - started_at
 
     def wait(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
         """Return when the condition holds. Raises GoneForGood when it does not in time."""

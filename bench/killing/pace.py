@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
+from contextlib import closing, suppress
 from types import TracebackType
 from typing import Self
 
@@ -19,11 +21,11 @@ _POLL = 0.02
 
 
 class _Beside:
-    """A thread that runs until the end of the block."""
+    """Runs on a thread of its own until the end of the block."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[], None]) -> None:
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=run, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -33,24 +35,25 @@ class _Beside:
         self._end.set()
         self._thread.join(timeout=10)
 
-    def _run(self) -> None:
-        raise NotImplementedError
-
 
 class Stopwatch(_Beside):
-    """How long each start of the server took until it was ready, and had accepted an event.
+    """Seconds from the end of a server until the next one had accepted an event, and was ready.
 
     Starts that were cut short by the next kill, or by a stop of the database, do not count.
     """
 
     def __init__(self, here: World) -> None:
-        super().__init__()
+        super().__init__(self._watch)
         self._here, self._server = here, here.fleet.server
         self._probe = here.probe("RESTART")
         self._back = 0
         self._disturbed = 0
         self.ready: list[float] = []
         self.accepted: list[float] = []
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        super().__exit__(*_)
+        self._probe.close()
 
     def wait_back(self) -> None:
         """Return when the server accepts events. Raises GoneForGood."""
@@ -64,37 +67,41 @@ class Stopwatch(_Beside):
         """The start under way says nothing about the hub: something else was broken as well."""
         self._disturbed = self._server.starts
 
-    def _run(self) -> None:
+    def _watch(self) -> None:
         while not self._end.wait(_POLL):
             start = self._server.starts
-            if start != self._back and self._here.fleet.is_ready() and start == self._server.starts:
+            if start != self._back:
                 self._measure(start)
 
     def _measure(self, start: int) -> None:
-        ready = time.monotonic() - self._server.started_at
-        accepted = self._probe.send(lambda: self._server.starts != start or self._end.is_set())
-        took = time.monotonic() - self._server.started_at
-        if not accepted or start != self._server.starts:
+        down_since = self._server.down_since
+        if not self._probe.send(lambda: self._is_over(start)) or self._is_over(start):
             return
-        if start != self._disturbed:
-            self.ready.append(ready)
-            self.accepted.append(took)
+        self._note(start, self.accepted, down_since)
         self._back = start
+        while not self._here.fleet.is_ready():
+            if self._end.wait(_POLL) or self._is_over(start):
+                return
+        self._note(start, self.ready, down_since)
+
+    def _is_over(self, start: int) -> bool:
+        return self._server.starts != start or self._end.is_set()
+
+    def _note(self, start: int, times: list[float], down_since: float) -> None:
+        if start not in (1, self._disturbed):  # the first start makes the store
+            times.append(time.monotonic() - down_since)
 
 
 class Requester(_Beside):
     """Somebody who asks for a run of one flow or another all the time."""
 
     def __init__(self, here: World, seed: int) -> None:
-        super().__init__()
+        super().__init__(self._ask)
         self._here = here
         self._chance = random.Random(seed)
 
-    def _run(self) -> None:
-        api = Api(self._here.fleet.deployment, self._here.fleet.port)
-        while not self._end.wait(self._chance.uniform(0.2, 1.5)):
-            try:
-                api.start(self._chance.choice([*PULLED, f"keep_{KEPT}"]))
-            except httpx.HTTPError:
-                continue  # the hub is down: that is the point
-        api.close()
+    def _ask(self) -> None:
+        with closing(Api(self._here.fleet.deployment, self._here.fleet.port)) as api:
+            while not self._end.wait(self._chance.uniform(0.2, 1.5)):
+                with suppress(httpx.HTTPError):  # the hub is down: that is the point
+                    api.start(self._chance.choice([*PULLED, f"keep_{KEPT}"]))

@@ -169,6 +169,10 @@ class Probe:
         self._journal.sending(event.sink, event.key, event.content, event.id)
         return send_until_thanked(self._post, self._journal, event, give_up)
 
+    def close(self) -> None:
+        self._post.close()
+        self._journal.close()
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
