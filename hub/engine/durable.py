@@ -177,13 +177,12 @@ class Durable:
             time.sleep(0.02)
         if self._heart is not None:
             self._heart.stop()
+            self._heart.leave()  # first: the engine may take its time, or be killed at it
         if self.running:
             from dbos import DBOS
 
             self.running = False
             DBOS.destroy(destroy_registry=True)
-        if self._heart is not None:
-            self._heart.leave()
         if self._client is not None:
             self._client.destroy()
             self._client = None
