@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -32,6 +33,8 @@ FOUND = ("acknowledged", "lost", "doubled", "out of order", "invented", "superse
 
 def main(argv: list[str]) -> int:
     options = _options(argv)
+    # Ended from outside, it must not leave a hub and a database behind.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     console = Console(stderr=options.json, highlight=False)
     before = machine.facts()
     stores = STORES if options.store == "both" else (options.store,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -15,6 +16,7 @@ from bench.killing.pace import Requester, Stopwatch
 from bench.killing.settling import come_to_rest, examine, verdict_on
 from bench.killing.takeover import Observer
 from bench.killing.world import Load, World, world
+from bench.killing.writers import Probe
 
 BACK_SECONDS = 5.0
 """Within how many seconds a killed hub accepts events again."""
@@ -38,6 +40,8 @@ class Plan:
     stops: int = 0
     zombies: int = 0
     take_overs: int = 0
+    life: float = 2.5
+    """The longest a process is left at work before the next kill, in seconds."""
     seed: int = 1
     swallow: int = 0
     load: Load = field(default_factory=Load)
@@ -101,8 +105,12 @@ def run_campaign(plan: Plan, folder: Path, say: Callable[[str], None]) -> Outcom
         misbehave(here)
         if plan.swallow:
             here.crm.do("swallow", times=plan.swallow)
-        with Stopwatch(here) as watch, Requester(here, plan.seed):
-            _Tormentor(here, plan, outcome, watch, say).run()
+        with (
+            Stopwatch(here) as watch,
+            Requester(here, plan.seed),
+            closing(here.probe("STOP")) as probe,
+        ):
+            _Tormentor(here, plan, outcome, watch, probe, say).run()
         outcome.ready, outcome.accepted = watch.ready, watch.accepted
         say("a last quiet while")
         outcome.problems += come_to_rest(here)
@@ -138,12 +146,13 @@ class _Tormentor:
         plan: Plan,
         outcome: Outcome,
         watch: Stopwatch,
+        probe: Probe,
         say: Callable[[str], None],
     ) -> None:
         self._here, self._fleet, self._plan = here, here.fleet, plan
         self._outcome, self._watch, self._say = outcome, watch, say
         self._chance = random.Random(plan.seed)
-        self._probe = here.probe("STOP")
+        self._probe = probe
 
     def run(self) -> None:
         """Every fault of the plan, in a random order."""
@@ -165,7 +174,7 @@ class _Tormentor:
             time.sleep(self._chance.uniform(0.0, 1.5))
         else:
             self._watch.wait_back()
-            time.sleep(self._chance.uniform(0.0, 2.5))
+            time.sleep(self._chance.uniform(0.0, self._plan.life))
         self._strike(program)
 
     def _strike(self, program: Program) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 
 import psycopg
 
+from bench.killing.processes import wait_frozen
+
 _USER = "postgres"
 _NEEDED = ("initdb", "pg_ctl", "postgres")
 _SETTINGS = """
@@ -141,12 +143,12 @@ class Cluster:
         """No process of the server moves inside this block."""
         first = int((self.data / "postmaster.pid").read_text(encoding="ascii").split()[0])
         os.kill(first, signal.SIGSTOP)  # the first: it would start others
-        _wait_stopped(first)
+        wait_frozen(first)
         family = [first, *_children(first)]
         try:
             for process in family[1:]:
                 os.kill(process, signal.SIGSTOP)
-                _wait_stopped(process)
+                wait_frozen(process)
             yield
         finally:
             for process in reversed(family):
@@ -201,20 +203,3 @@ def _copier(pauses: Iterator[float]) -> Any:
 def _children(parent: int) -> list[int]:
     found = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
     return [int(number) for number in found.split()]
-
-
-def _wait_stopped(process: int) -> None:
-    deadline = time.monotonic() + 10
-    while _state(process) not in ("T", "t", "Z", ""):
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"process {process} does not stop")
-        time.sleep(0.002)
-
-
-def _state(process: int) -> str:
-    """The letter of a process's state; nothing when it is gone."""
-    try:
-        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return text.rpartition(")")[2].split()[0]

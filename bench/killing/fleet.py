@@ -16,6 +16,8 @@ from pathlib import Path
 
 import httpx
 
+from bench.killing.processes import wait_frozen
+
 HUB = Path(sys.executable).with_name("hub")
 PATIENCE = 60.0
 """Seconds after which a process that is not back counts as gone for good."""
@@ -67,9 +69,12 @@ class Program:
             self.process, self.frozen = None, False
 
     def freeze(self) -> None:
+        """SIGSTOP; nothing of it moves any more when this returns."""
         with self._lock:
             self._signal(signal.SIGSTOP)
             self.frozen = True
+            if self.process is not None:
+                wait_frozen(self.process.pid)
 
     def thaw(self) -> None:
         with self._lock:
