@@ -18,7 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from hub.engine import delivery, sync
+from hub.engine import delivery, replay, sync
 from hub.engine.delivery import drain_sink
 from hub.engine.deployment import create_deployment, open_deployment
 from hub.engine.durable import Durable
@@ -228,7 +228,7 @@ def dying(after: Callable[[str], bool]) -> Iterator[None]:
         if after(name):
             raise Died(name)
 
-    places = (sync, delivery)
+    places = (sync, delivery, replay)
     before = [place.crash_point for place in places]
     for place in places:
         place.crash_point = point

@@ -1,0 +1,429 @@
+"""Whatever happens in whatever order, a delivery ends with one effect per version, newest last.
+
+A machine drives one flow on paper (paper.py): values change, the target fails in every way a call
+can fail, the process dies between any two commits, people replay, decide and discard. The target
+judges each write as it comes; the end says whether anything was lost.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from hub.engine import delivery
+from hub.engine.operations import LocalOperations
+from hub.engine.planning import plan_run
+from hub.engine.replay import replay_letters
+from hub.engine.sweep import sweep
+from hub.engine.sync import run_flow
+from hub.sdk.errors import AuthError, OutcomeUnknown, TransientError
+from hub.sdk.records import Op, Outcome, Receipt, Safety, Write
+from hub.store.dead_letters import LetterState
+from hub.store.deliveries import sinks_to_visit
+from hub.store.replays import unfinished_replays
+from hub.store.runs import RunState, unfinished_runs
+from hub.store.tables import dead_letter, intent, metadata
+from hub.store.tables import delivery as wishes
+from tests.engine import paper
+from tests.engine.paper import Died, PaperHub, ScriptedSink, dying, write_flow
+
+FLOW = "plain"
+KEYS = ("A", "B", "C", "D")
+TARGET = "paper/thing"
+FAULTS = (
+    "throttled",
+    "down",
+    "unreachable",
+    "auth",
+    "cut_before",
+    "cut_after",
+    "partly",
+    "unknown_partly",
+    "refuses",
+    "dies_before",
+    "dies_after",
+)
+POINTS = ("delivery.before_commit", "delivery.settled", "delivery.claimed", "delivery.sent",
+          "page.before_commit", "page.after_commit",
+          "replay.before_commit", "replay.after_commit")  # fmt: skip
+
+
+@dataclass
+class Target(ScriptedSink):
+    """A target without mercy: what is created twice is there twice, and it forgets no mistake."""
+
+    faults: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    taken: dict[str, list[int]] = field(default_factory=dict)
+    seen_keys: set[str] = field(default_factory=set)
+    in_doubt: set[str] = field(default_factory=set)
+
+    def repeatable(self, op: str, target_id: str | None) -> bool:
+        return self.safety is not Safety.LOOK_UP or op != Op.UPSERT or target_id is not None
+
+    def write(self, writes: Sequence[Write]) -> list[Receipt]:
+        fault = self.faults.pop(0) if self.faults else None
+        if fault in _RAISES_BEFORE:
+            raise _RAISES_BEFORE[fault]()
+        if fault in ("cut_before", "dies_before"):
+            self._doubt(writes)
+            raise _LOST[fault]()
+        receipts = [self._fate(write, fault, at) for at, write in enumerate(writes)]
+        if fault in ("cut_after", "dies_after"):
+            self._doubt(writes)
+            raise _LOST[fault]()
+        return receipts
+
+    def find(self, key: str) -> str | None:
+        self.in_doubt.discard(key)
+        return super().find(key)
+
+    def _doubt(self, writes: Sequence[Write]) -> None:
+        self.in_doubt.update(one.key for one in writes)
+
+    def _fate(self, write: Write, fault: str | None, at: int) -> Receipt:
+        if fault == "partly" and at % 2:
+            return Receipt(write.key, Outcome.RETRY, reason="busy")
+        if fault == "refuses" and at == 0:
+            return Receipt(write.key, Outcome.REJECTED, code="no", reason="no")
+        self._take(write)
+        if fault == "unknown_partly" and at % 2 == 0:
+            self._doubt([write])
+            return Receipt(write.key, Outcome.UNKNOWN, reason="no word")
+        return Receipt(write.key, Outcome.WRITTEN, self.ids[write.key])
+
+    def _take(self, write: Write) -> None:
+        value, history = int(write.data["value"]), self.taken.setdefault(write.key, [])
+        if self.safety is Safety.IDEMPOTENCY_KEY:
+            if write.idempotency_key in self.seen_keys:
+                return
+            self.seen_keys.add(write.idempotency_key)
+        creates = self.safety is not Safety.UPSERT and write.target_id is None
+        if creates and write.key in self.objects:
+            self.wrong.append(f"{write.key} made twice")
+        if creates and self.safety is Safety.LOOK_UP and write.key in self.in_doubt:
+            self.wrong.append(f"{write.key} sent again blindly")
+        if write.target_id is not None and write.target_id != self.ids.get(write.key):
+            self.wrong.append(f"{write.key} went to {write.target_id}")
+        if history and value < history[-1]:
+            self.wrong.append(f"{write.key}: {value} came behind {history[-1]}")
+        if not history or value != history[-1]:
+            history.append(value)
+        elif self.safety is Safety.IDEMPOTENCY_KEY:
+            self.wrong.append(f"{write.key}: {value} twice under two keys")
+        self._do(write)
+
+
+class _Inline:
+    """Calls at once, in order: hypothesis must see the same run twice."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __enter__(self) -> _Inline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(call(*args))  # whoever dies in the call dies here
+        return done
+
+    def map(self, call: Callable[..., Any], items: Sequence[Any]) -> Iterator[Any]:
+        return map(call, items)
+
+
+_RAISES_BEFORE: dict[str, Callable[[], BaseException]] = {
+    "throttled": lambda: TransientError("http.throttled", retry_after=7.0, status=429),
+    "down": lambda: TransientError("http.status", status=503),
+    "unreachable": lambda: TransientError("http.unreachable", reason="refused"),
+    "auth": lambda: AuthError("auth.refused", reason="no"),
+}
+_LOST: dict[str, Callable[[], BaseException]] = {
+    "cut_before": lambda: OutcomeUnknown("http.no_answer", reason="cut"),
+    "cut_after": lambda: OutcomeUnknown("http.no_answer", reason="cut"),
+    "dies_before": lambda: Died("in the call"),
+    "dies_after": lambda: Died("in the call"),
+}
+
+
+class Deliveries(RuleBasedStateMachine):
+    """Sub-classes say what the target is like."""
+
+    safety: ClassVar[Safety]
+    batch: ClassVar[int] = 1
+    can_find: ClassVar[bool] = True
+    hub: ClassVar[PaperHub]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = ExitStack()
+        self.world.enter_context(_inline_calls())
+        _empty(self.hub)
+        self.target = Target(safety=self.safety, batch=self.batch, can_find=self.can_find)
+        self.target.visibility_lag = 1.0
+        self.hub.sink = self.target
+        self.versions = itertools.count(1)
+        self.source: dict[str, int] = {}
+        self.ops = LocalOperations(self.hub)
+
+    @initialize()
+    def all_is_there(self) -> None:
+        self.change(set(KEYS))
+        self.read(None)
+
+    # --- what happens -------------------------------------------------------------------------
+
+    @rule(keys=st.sets(st.sampled_from(KEYS), min_size=1))
+    def change(self, keys: set[str]) -> None:
+        for key in sorted(keys):
+            self.source[key] = next(self.versions)
+
+    @rule(faults=st.lists(st.sampled_from(FAULTS), min_size=1, max_size=4))
+    def misbehave(self, faults: list[str]) -> None:
+        self.target.faults += faults
+
+    @rule(point=st.none() | st.tuples(st.sampled_from(POINTS), st.integers(1, 3)))
+    def read(self, point: tuple[str, int] | None) -> None:
+        with self._dying(point):
+            self._read_on()
+            self.hub.stream.pages = [self._rows(KEYS[:2]), self._rows(KEYS[2:])]
+            with self.hub.store.transaction() as connection:
+                flow = self.hub.catalogue.flow(FLOW)
+                run = plan_run(self.hub, connection, flow, full=True)
+            run_flow(self.hub, run.id)
+
+    @rule(point=st.none() | st.tuples(st.sampled_from(POINTS), st.integers(1, 3)))
+    def deliver(self, point: tuple[str, int] | None) -> None:
+        with self._dying(point):
+            self.hub.deliver(FLOW, rounds=2)
+
+    @rule(seconds=st.sampled_from([1, 5, 60, 700]))
+    def wait(self, seconds: int) -> None:
+        self.hub.time.advance(seconds)
+
+    @rule(point=st.none() | st.tuples(st.sampled_from(POINTS), st.integers(1, 2)))
+    def replay(self, point: tuple[str, int] | None) -> None:
+        self.ops.replay_letters({"flow": FLOW}, None, dry_run=False, actor="lin")
+        with self._dying(point):
+            self._work_on_replays()
+
+    @rule(point=st.none() | st.tuples(st.sampled_from(POINTS), st.integers(1, 2)))
+    def decide(self, point: tuple[str, int] | None) -> None:
+        for letter in self._open("review"):
+            self._decide(letter)
+        with self._dying(point):
+            self._work_on_replays()
+
+    @rule()
+    def discard(self) -> None:
+        for letter in self._open("delivery")[:1]:
+            self.ops.discard_letter(letter["id"], "not needed", actor="lin")
+
+    # --- what must hold -----------------------------------------------------------------------
+
+    @invariant()
+    def nothing_went_wrong_at_the_target(self) -> None:
+        assert self.target.wrong == []
+
+    @invariant()
+    def every_version_that_was_read_has_a_place(self) -> None:
+        """In the target, on its way, or before a person; never nowhere."""
+        with self.hub.store.reading() as connection:
+            if any(one.state != RunState.DELIVERING for one in unfinished_runs(connection)):
+                return
+            under_way = {
+                key
+                for table in (wishes, intent)
+                for key in connection.execute(sa.select(table.c.target_key)).scalars()
+            }
+        letters = {one["source_key"] for one in self._letters()}
+        read = {row["id"]: row["value"] for page in self.hub.stream.pages for row in page}
+        for key, value in read.items():
+            taken = self.target.taken.get(key, [])
+            there = bool(taken) and taken[-1] >= value
+            assert there or key in under_way or key in letters, key
+
+    def teardown(self) -> None:
+        try:
+            self.target.faults.clear()
+            self._settle()
+            self.change(set(KEYS))  # also what was discarded comes again with its next version
+            self.read(None)
+            self._settle()
+            assert self.target.wrong == []
+            last = {key: history[-1] for key, history in self.target.taken.items()}
+            assert last == self.source
+            assert {key: one["value"] for key, one in self.target.objects.items()} == self.source
+            with self.hub.store.reading() as connection:
+                assert list(unfinished_runs(connection)) == []
+        finally:
+            self.world.close()
+
+    # --- how ----------------------------------------------------------------------------------
+
+    def _rows(self, keys: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"id": key, "value": self.source[key]} for key in keys]
+
+    @contextmanager
+    def _dying(self, point: tuple[str, int] | None) -> Iterator[None]:
+        """The process dies the n-th time it comes by; the next one finds what was committed."""
+        left = [0 if point is None else point[1]]
+
+        def dies(name: str) -> bool:
+            if point is None or name != point[0]:
+                return False
+            left[0] -= 1
+            return left[0] == 0
+
+        try:
+            with dying(dies):
+                yield
+        except Died:
+            self.hub._sessions.clear()
+
+    def _read_on(self) -> None:
+        """What an earlier life left half read is read to its end."""
+        sweep(self.hub)
+        with self.hub.store.reading() as connection:
+            runs = unfinished_runs(connection)
+        for run in runs:
+            if run.state != RunState.DELIVERING:
+                run_flow(self.hub, run.id)
+
+    def _letters(self, *kinds: str) -> list[dict[str, Any]]:
+        """Letters that nobody has settled; those people left out as well."""
+        left = dead_letter.c.state != LetterState.RESOLVED.value
+        found = self.hub.rows(sa.select(dead_letter).where(left).order_by(dead_letter.c.id))
+        letters = [dict(row._mapping) for row in found]
+        return [one for one in letters if not kinds or one["kind"] in kinds]
+
+    def _open(self, kind: str) -> list[dict[str, Any]]:
+        return [one for one in self._letters(kind) if one["state"] == LetterState.OPEN]
+
+    def _decide(self, letter: dict[str, Any]) -> None:
+        """A person looks into the target."""
+        key = letter["source_key"]
+        self.target.in_doubt.discard(key)
+        if key in self.target.objects:
+            decision = {"decision": "landed", "target_id": self.target.ids[key]}
+        else:
+            decision = {"decision": "send_again"}
+        self.ops.replay_letter(letter["id"], decision, actor="lin")
+
+    def _work_on_replays(self) -> None:
+        with self.hub.store.reading() as connection:
+            running = unfinished_replays(connection)
+        for one in running:
+            replay_letters(self.hub, one.id, 0)
+
+    def _settle(self) -> None:
+        """All works again, and people do their part."""
+        for _ in range(12):
+            self._read_on()
+            self._work_on_replays()
+            self.hub.time.advance(700)
+            self.hub.deliver(FLOW)
+            for letter in self._open("review"):
+                self._decide(letter)
+            self.ops.replay_letters({"flow": FLOW}, None, dry_run=False, actor="lin")
+            self._work_on_replays()
+            with self.hub.store.reading() as connection:
+                if not sinks_to_visit(connection) and not self._open("review"):
+                    return
+        raise AssertionError("it never comes to rest")
+
+
+def _empty(hub: PaperHub) -> None:
+    """A store as new: reading all definitions again for each try takes longer than the try."""
+    with hub.store.transaction() as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(table.delete())
+
+
+@contextmanager
+def _inline_calls() -> Iterator[None]:
+    real = delivery.ThreadPoolExecutor
+    delivery.ThreadPoolExecutor = _Inline  # type: ignore[assignment,misc]
+    try:
+        yield
+    finally:
+        delivery.ThreadPoolExecutor = real  # type: ignore[misc]
+
+
+class Upserts(Deliveries):
+    safety = Safety.UPSERT
+    batch = 3
+
+
+class WithKeys(Deliveries):
+    safety = Safety.IDEMPOTENCY_KEY
+
+
+class LookedUp(Deliveries):
+    safety = Safety.LOOK_UP
+
+
+class Unsearchable(Deliveries):
+    safety = Safety.LOOK_UP
+    can_find = False
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PaperHub]:
+    folder = paper.template(tmp_path_factory.mktemp("machine") / "origin")
+    write_flow(
+        folder,
+        FLOW,
+        f"flow: {FLOW}\nfrom: {{connection: paper, stream: row}}\n"
+        "mapping: {key: [id], fields: {id: id, value: value}}\n"
+        "to: {connection: paper, sink: thing}\n",
+    )
+    with paper.paper(folder, folder.parent / "hub") as made:
+        yield made
+
+
+def _drive(machine: type[Deliveries], hub: PaperHub, examples: int, steps: int) -> None:
+    from hypothesis.stateful import run_state_machine_as_test
+
+    machine.hub = hub
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+MACHINES = [Upserts, WithKeys, LookedUp, Unsearchable]
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_one_effect_per_version_in_order_and_nothing_lost(
+    machine: type[Deliveries], hub: PaperHub
+) -> None:
+    _drive(machine, hub, examples=10, steps=15)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("machine", MACHINES)
+def test_one_effect_per_version_in_order_and_nothing_lost_at_length(
+    machine: type[Deliveries], hub: PaperHub
+) -> None:
+    _drive(machine, hub, examples=150, steps=40)
