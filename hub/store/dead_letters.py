@@ -145,7 +145,9 @@ def close_letters(
     if how is not None:
         values |= {"closed_how": how.value, "closed_by": None}
     for condition, params in key_filters(connection, dead_letter.c.id, ids):
-        here = sa.and_(condition, dead_letter.c.state.in_([one.value for one in states]))
+        # Not the bare column: an index over the states would be walked for these few letters.
+        state = sa.func.coalesce(dead_letter.c.state, "")
+        here = sa.and_(condition, state.in_([one.value for one in states]))
         connection.execute(dead_letter.update().where(here).values(values), params)
 
 

@@ -376,11 +376,13 @@ def _target_ids(connection: Connection, rows: Sequence[Any]) -> dict[tuple[str, 
     found: dict[tuple[str, str], str] = {}
     for flow_id, keys in by_flow.items():
         for condition, params in key_filters(connection, link.c.source_key, keys):
+            # Which of them have one is asked here: the index over the ids would be walked for it.
             statement = sa.select(link.c.source_key, link.c.target_id).where(
-                link.c.flow_id == sa.bindparam("flow"), link.c.target_id.is_not(None), condition
+                link.c.flow_id == sa.bindparam("flow"), condition
             )
             for key, target in connection.execute(statement, {"flow": flow_id, **params}):
-                found[flow_id, key] = target
+                if target is not None:
+                    found[flow_id, key] = target
     return found
 
 

@@ -192,10 +192,12 @@ def target_ids(
     """Target ids of source keys, over all flows that feed one target; unknown keys are absent."""
     found: dict[str, str] = {}
     for condition, params in key_filters(connection, link.c.source_key, keys):
+        # Which of them have one is asked here: the index over the ids would be walked for it.
         statement = sa.select(link.c.source_key, link.c.target_id).where(
-            link.c.flow_id.in_(flow_ids), condition, link.c.target_id.is_not(None)
+            link.c.flow_id.in_(flow_ids), condition
         )
-        found.update((key, target) for key, target in connection.execute(statement, params))
+        rows = connection.execute(statement, params)
+        found.update((key, target) for key, target in rows if target is not None)
     return found
 
 

@@ -53,7 +53,8 @@ def mark_ready(
         here = (
             waiting.c.scope_name == sa.bindparam("scope"),
             waiting.c.item_name == sa.bindparam("item"),
-            waiting.c.ready == 0,
+            # Not the bare column: all that wait would be walked for these few items.
+            sa.func.coalesce(waiting.c.ready, 0) == 0,
             condition,
         )
         bound = {"scope": scope, "item": item, **params}
