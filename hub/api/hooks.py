@@ -118,8 +118,8 @@ class HookEdge:
         except ClientDisconnect:
             return
         except Exception as error:
-            log.exception("an event of %s could not be taken", name)
-            answer = self._refusal(name, scope, HubError("api.internal", kind=type(error).__name__))
+            log.error("an event of %s failed", name, exc_info=error)
+            answer = self._refusal(name, scope, HubError("intake.failed", kind=_kind(error)))
         await answer(scope, receive, send)
 
     async def _answer(self, name: str, scope: Scope, receive: Receive) -> Response:
@@ -363,6 +363,10 @@ def _reply(door: Door, challenge: str) -> Response:
     if name is None:
         return Response(challenge, 200, _PLAIN, "text/plain")
     return Response(msgspec.json.encode({name: challenge}), 200, _PLAIN, "application/json")
+
+
+def _kind(error: Exception) -> str:
+    return type(error).__name__
 
 
 def _status_of(error: HubError) -> int:

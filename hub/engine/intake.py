@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from hub.engine.crash import crash_point
 from hub.engine.event_runs import TRICKLE_SECONDS, wake_event_flows
 from hub.sdk.errors import HubError, TransientError
 from hub.store.database import is_disk_full
-from hub.store.inbox import NewEvent, append_events
+from hub.store.inbox import NewEvent, append_events, append_new
 
 if TYPE_CHECKING:
     from hub.engine.hub import Hub
@@ -36,12 +36,12 @@ _BATCH_BYTES = 16_000_000
 _RETRY_SOON = 1.0
 _RETRY_LATER = 5.0
 _CLOSE_SECONDS = 10.0
-_LINGER = 0.002
-_LONGEST_LINGER = 0.01
 
 Settled = Sequence[tuple[Any, HubError | None]]
 Settle = Callable[[Settled], None]
 """Takes the tickets of a batch, each with the reason why its event is not kept, or None."""
+
+Append = Callable[[Connection, str, Sequence[NewEvent]], int]
 
 log = logging.getLogger("hub.engine.intake")
 
@@ -68,6 +68,7 @@ class Intake:
         self._queue: deque[Waiting] = deque()
         self._bytes = 0
         self._closing = False
+        self._idle = False
         self._changed = threading.Condition()
         self._writer: threading.Thread | None = None
         self._waker = Waker(hub)
@@ -92,7 +93,9 @@ class Intake:
             if self._writer is None:
                 self._writer = threading.Thread(target=self._loop, name="hub-intake", daemon=True)
                 self._writer.start()
-            self._changed.notify()
+            if self._idle:
+                self._idle = False
+                self._changed.notify()
 
     def close(self) -> None:
         """Write and settle what waits, and take nothing more."""
@@ -114,9 +117,8 @@ class Intake:
         """Everything that waits, as far as one transaction should hold it; empty at the end."""
         with self._changed:
             while not self._queue and not self._closing:
+                self._idle = True
                 self._changed.wait()
-        self._linger()
-        with self._changed:
             batch: list[Waiting] = []
             size = 0
             while self._queue and len(batch) < _BATCH_EVENTS and size <= _BATCH_BYTES:
@@ -124,17 +126,6 @@ class Intake:
                 size += len(batch[-1].event.body)
             self._bytes -= size
             return batch
-
-    def _linger(self) -> None:
-        """While several senders are at it, let those whose event is about to come join.
-
-        A lone event is written at once. Fewer and larger transactions are what makes the sum fast;
-        the wait is short beside that for the disk.
-        """
-        seen, until = 1, time.monotonic() + _LONGEST_LINGER
-        while seen < len(self._queue) < _BATCH_EVENTS and time.monotonic() < until:
-            seen = len(self._queue)
-            time.sleep(_LINGER)
 
     def _write(self, batch: Sequence[Waiting]) -> None:
         """Write a batch and settle it; one that fails is tried again in smaller parts."""
@@ -158,12 +149,21 @@ class Intake:
         self._waker.wake(connection_id for connection_id, outcome in kept if outcome == "accepted")
 
     def _commit(self, batch: Sequence[Waiting]) -> dict[tuple[str, str], int]:
-        """One transaction; how many events of each connection were new and how many known."""
+        """One transaction; how many events of each connection were new and how many known.
+
+        Nearly always all are new: only where that turns out wrong they are looked up first.
+        """
+        try:
+            return self._append(batch, append_new)
+        except sa.exc.IntegrityError:
+            return self._append(batch, append_events)
+
+    def _append(self, batch: Sequence[Waiting], append: Append) -> dict[tuple[str, str], int]:
         kept: dict[tuple[str, str], int] = {}
         with self._hub.store.transaction() as connection:
             # Always in the same order: two processes never wait for each other.
             for connection_id, events in sorted(_by_connection(batch).items()):
-                new = append_events(connection, connection_id, [one.event for one in events])
+                new = append(connection, connection_id, [one.event for one in events])
                 if new:
                     kept[connection_id, "accepted"] = new
                 if new < len(events):

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from hub.store.rows import insert_at_once, key_filters
 from hub.store.runs import set_flow_state
-from hub.store.sequences import lock_last, raise_to
+from hub.store.sequences import lock_last, raise_to, take_numbers
 from hub.store.tables import flow_state, inbox, sequence
 
 _PREFIX = "inbox:"
@@ -39,23 +39,45 @@ class StoredEvent(NamedTuple):
     body: bytes | None
 
 
-def append_events(connection: Connection, connection_id: str, events: Sequence[NewEvent]) -> int:
-    """Keep the events whose ids are not known yet; how many those are.
+def append_new(connection: Connection, connection_id: str, events: Sequence[NewEvent]) -> int:
+    """Keep events that are new as far as anybody knows; how many they are.
 
-    The sequence's row stays locked from here to the commit: no other process numbers events of
-    the connection meanwhile, so nobody ever sees a number before a lower one.
+    Raises IntegrityError when one of them was known: then `append_events` sorts them out. Both
+    keep the sequence's row locked to the commit: no other process numbers events of the connection
+    meanwhile, so nobody ever sees a number before a lower one.
     """
+    new = _each_once(events)
+    last = take_numbers(connection, _PREFIX + connection_id, len(new))
+    _insert(connection, connection_id, last - len(new), new)
+    return len(new)
+
+
+def append_events(connection: Connection, connection_id: str, events: Sequence[NewEvent]) -> int:
+    """Keep the events whose ids are not known yet; how many those are."""
     name = _PREFIX + connection_id
     last = lock_last(connection, name)
-    first_of = {event.event_id: event for event in reversed(events)}
-    known = _known(connection, connection_id, list(first_of))
-    new = [first_of[event_id] for event_id in dict.fromkeys(e.event_id for e in events)]
-    new = [event for event in new if event.event_id not in known]
+    each = _each_once(events)
+    known = _known(connection, connection_id, [event.event_id for event in each])
+    new = [event for event in each if event.event_id not in known]
     if new:
         raise_to(connection, name, last + len(new))
-        rows = [(connection_id, last + 1 + at, *event) for at, event in enumerate(new)]
-        insert_at_once(connection, inbox, rows)
+        _insert(connection, connection_id, last, new)
     return len(new)
+
+
+def _each_once(events: Sequence[NewEvent]) -> list[NewEvent]:
+    """The first of each id."""
+    first: dict[str, NewEvent] = {}
+    for event in events:
+        first.setdefault(event.event_id, event)
+    return list(first.values())
+
+
+def _insert(
+    connection: Connection, connection_id: str, last: int, events: Sequence[NewEvent]
+) -> None:
+    rows = [(connection_id, last + 1 + at, *event) for at, event in enumerate(events)]
+    insert_at_once(connection, inbox, rows)
 
 
 def _known(connection: Connection, connection_id: str, ids: Sequence[str]) -> set[str]:

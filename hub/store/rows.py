@@ -14,7 +14,6 @@ from sqlalchemy.engine import Connection
 Item = TypeVar("Item")
 
 _PORTABLE_IN = 500
-_PERCENT_STYLES = ("pyformat", "format")
 
 encode_json = msgspec.json.Encoder(decimal_format="string").encode
 decode_json = msgspec.json.Decoder().decode
@@ -74,12 +73,16 @@ def insert_at_once(
     """Insert rows as `bulk_insert` does, in as few statements as possible.
 
     A driver lets other Python threads run at every row it steps over. A thread that others wait for
-    gets its turn back late each time; here it is one turn for up to 500 rows.
+    gets its turn back late each time; here it is one turn for up to 500 rows. PostgreSQL gets
+    arrays: a statement of the same text whatever the number of rows, which is parsed once.
     """
+    if connection.dialect.name == "postgresql":
+        bulk_insert(connection, table, rows)
+        return
     names = ", ".join(column.name for column in table.columns)
     width = len(table.columns)
-    mark = "%s" if connection.dialect.paramstyle in _PERCENT_STYLES else "?"
-    if connection.dialect.paramstyle not in (*_PERCENT_STYLES, "qmark"):
+    mark = "%s" if connection.dialect.paramstyle == "format" else "?"
+    if connection.dialect.paramstyle not in ("format", "qmark"):
         bulk_insert(connection, table, rows)
         return
     one = "(" + ", ".join([mark] * width) + ")"

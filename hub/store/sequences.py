@@ -7,6 +7,13 @@ from sqlalchemy.engine import Connection
 
 from hub.store.tables import sequence
 
+_TAKE = (
+    sequence.update()
+    .where(sequence.c.name == sa.bindparam("sequence_name"))
+    .values(last_no=sequence.c.last_no + sa.bindparam("taken"))
+    .returning(sequence.c.last_no)
+)
+
 
 def next_numbers(connection: Connection, name: str, count: int) -> int:
     """Reserve `count` numbers of the sequence and return the first."""
@@ -33,6 +40,20 @@ def lock_last(connection: Connection, name: str) -> int:
     if last is None:
         _create(connection, name)
         last = connection.execute(row).scalar_one()
+    return int(last)
+
+
+def take_numbers(connection: Connection, name: str, count: int) -> int:
+    """Take `count` numbers of the sequence and return the last; locked as by `lock_last`.
+
+    One statement where the database can answer an update, else two.
+    """
+    if not connection.dialect.update_returning:
+        return next_numbers(connection, name, count) + count - 1
+    raised = connection.execute(_TAKE, {"taken": count, "sequence_name": name})
+    last = raised.scalar_one_or_none()
+    if last is None:
+        return next_numbers(connection, name, count) + count - 1
     return int(last)
 
 

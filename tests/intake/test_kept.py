@@ -180,14 +180,14 @@ def test_while_the_store_is_away_senders_are_asked_to_come_again(
 def test_an_event_that_cannot_be_kept_does_not_take_others_along(
     here: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append = intake.append_events
+    append = intake.append_new
 
     def refusing(connection: sa.Connection, name: str, events: list[NewEvent]) -> int:
         if any(event.event_id == "poison" for event in events):
             raise sa.exc.DataError("insert", {}, ValueError("not storable"))
         return append(connection, name, events)
 
-    monkeypatch.setattr(intake, "append_events", refusing)
+    monkeypatch.setattr(intake, "append_new", refusing)
     put = _watched(here, monkeypatch)
     statuses: dict[str, int] = {}
 
