@@ -274,6 +274,7 @@ def _still_asked_for(letter: DeadLetter, known: Any) -> bool:
     """Whether a replay waits that was asked for with the very row the flow has met once more."""
     return (
         known.state == LetterState.REPLAYING
+        and letter.run_id != NO_RUN  # what a replay itself finds wrong is the newest reason
         and letter.kind in SOURCE_KINDS
         and known.payload == letter.payload
         and known.mapping_version == letter.mapping_version

@@ -65,6 +65,17 @@ def test_a_record_that_fails_again_stays_open_with_its_reason(rig: Rig) -> None:
     assert after["payload"] == before["payload"]
 
 
+def test_an_edit_that_fails_leaves_the_letter_open_with_its_own_reason(embedded: Rig) -> None:
+    send_to(embedded, "customer", name="{from: name, type: int}")
+    embedded.run(FLOW)
+    with embedded.open() as hub:
+        before = LocalOperations(hub).dead_letters({}, 1)["items"][0]
+        after = replay_one(hub, before["id"], set={"name": "still wrong"})
+    assert (after["state"], after["run_id"]) == ("open", before["run_id"])
+    assert "still wrong" in after["reason"]["en"]
+    assert after["payload"] == before["payload"]
+
+
 def test_an_edited_record_arrives_and_the_original_is_kept(rig: Rig) -> None:
     send_to(rig, "customer")
     (code,) = spoil(rig, name=None)
