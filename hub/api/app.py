@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from hub.api import handlers
+from hub.api.documented import PROBLEMS, describe_hooks
 from hub.api.gatekeeper import Gatekeeper
 from hub.api.hooks import HookEdge
+from hub.api.routes.answers import plain_query
 from hub.api.routes.audit import audit_routes
 from hub.api.routes.connections import connection_routes
 from hub.api.routes.flows import flow_routes
@@ -32,7 +34,16 @@ def create_app(hub: Hub) -> ASGIApp:
 def create_api(hub: Hub) -> FastAPI:
     """The API alone. Routes are plain functions: they run on worker threads."""
     language = hub.deployment.settings.language
-    app = FastAPI(title=TITLE, version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=TITLE,
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # it would answer with an address made of the Host header
+        responses=PROBLEMS,
+        dependencies=[Depends(plain_query)],
+    )
+    describe_hooks(app)
     handlers.install(app, language)
     app.add_middleware(Gatekeeper, token=_token(hub), language=language)
     operations = LocalOperations(hub)

@@ -69,7 +69,7 @@ def problem_body(
         "type": f"urn:hub:problem:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": render(code, params, language),
+        "detail": render(code, json_ready(params), language),
         "instance": path,
         "code": code,
         "params": json_ready(params),

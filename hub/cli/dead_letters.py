@@ -283,7 +283,7 @@ def _one_or_all(
 ) -> None:
     """Options of one letter and of many do not mix. Raises Failed or BadParameter."""
     if (letter is None) != every:
-        raise face.fail("dead_letter.id_or_all")
+        raise face.misuse("dead_letter.id_or_all")
     wrong = many if letter is not None else one
     for name, value in wrong.items():
         if value:

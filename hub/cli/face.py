@@ -19,6 +19,8 @@ Row = Mapping[str, Any]
 
 _WIDE = 240
 
+FAILED, WRONG_USAGE = 1, 2
+
 
 class Failed(Exception):
     """The command has said what is wrong; end with this exit code."""
@@ -33,7 +35,7 @@ class Face:
 
     def __init__(self, folder: Path, language: str | None, actor: str | None = None) -> None:
         self.folder = folder
-        self.actor = actor or _login()
+        self.actor = (actor or _login()).encode("utf-8", "replace").decode()
         self.chosen_language = language
         self._language = language
 
@@ -114,6 +116,11 @@ class Face:
         """Print the error line; raise what comes back."""
         self.complain(self.text(code, **params))
         return Failed()
+
+    def misuse(self, code: str, **params: object) -> Failed:
+        """The same for a command line that makes no sense."""
+        self.complain(self.text(code, **params))
+        return Failed(WRONG_USAGE)
 
     # --- data ---------------------------------------------------------------------------------
 

@@ -27,9 +27,9 @@ from hub.cli import (
     subscriptions,
     workers,
 )
-from hub.cli.face import Face, Failed
+from hub.cli.face import FAILED, WRONG_USAGE, Face, Failed
 
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+INTERRUPTED = 130
 
 _GLOBAL_OPTIONS = ("--dir", "--lang", "--as")
 
@@ -121,6 +121,9 @@ def run(given: Sequence[str]) -> int:
 
     arguments = _globals_first(given)
     face = _face_of(arguments)
+    if strange := next((word for word in arguments if not _is_text(word)), None):
+        face.complain(face.text("cli.not_utf8", word=strange.encode("utf-8", "replace").decode()))
+        return WRONG_USAGE
     try:
         result = app(arguments, prog_name="hub", standalone_mode=False)
     except Failed as error:
@@ -145,6 +148,11 @@ def run(given: Sequence[str]) -> int:
     if result == INTERRUPTED:  # typer's own word for Ctrl-C
         face.complain(face.text("cli.interrupted"))
     return result if isinstance(result, int) else 0
+
+
+def _is_text(word: str) -> bool:
+    """Whether an argument came as UTF-8; Python smuggles other bytes in as half pairs."""
+    return word.isascii() or not any("\ud800" <= one <= "\udfff" for one in word)
 
 
 def _explain_usage(face: Face, error: _Complaint) -> None:

@@ -35,7 +35,7 @@ def read_edit(face: Face, path: Path | None) -> Any:
         return decode_exact(content.removeprefix(b"\xef\xbb\xbf"))
     except OSError as error:
         raise face.fail("dead_letter.edit_file", file=path, reason=error.strerror) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise face.fail("dead_letter.edit_file", file=path, reason=error) from error
 
 
@@ -45,7 +45,7 @@ def read_changes(face: Face, given: list[str]) -> dict[str, str]:
     for one in given:
         name, equals, value = one.partition("=")
         if not equals or not name:
-            raise face.fail("dead_letter.set_form", value=one)
+            raise face.misuse("dead_letter.set_form", value=one)
         changes[name] = value
     return changes
 

@@ -414,8 +414,10 @@ def json_ready(values: Mapping[str, Any]) -> Row:
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
         return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):
         return json_ready(value)
     if isinstance(value, list | tuple):

@@ -119,7 +119,7 @@ def test_a_changed_secret_is_in_the_audit_without_its_value(call: Client) -> Non
         ("POST", "/v1/dead-letters/ID/discard", b'{"reason": " "}', 422, "dead_letter.no_reason"),
         ("POST", "/v1/dead-letters/ID/replay", b"{", 422, "api.invalid"),
         ("POST", "/v1/dead-letters/ID/replay", b"[]", 422, "api.invalid"),
-        ("POST", "/v1/dead-letters/ID/replay", b'{"edit": 7}', 422, "api.invalid"),
+        ("POST", "/v1/dead-letters/ID/replay", b'{"edit": 7}', 422, "dead_letter.edit_form"),
         ("POST", "/v1/dead-letters/ID/replay", b'{"edits": {}}', 422, "api.invalid"),
         ("POST", "/v1/dead-letters/ID/replay", b'{"set": {"id": "Z"}}', 422,
          "dead_letter.edit_key"),

@@ -237,3 +237,21 @@ def test_a_surprise_is_one_line_unless_debugging(hub: Hub, deployment: Path) -> 
     assert result.code == 1
     assert result.err.count("\n") == 1
     assert "HUB_DEBUG=1" in result.err or "hub.db" in result.err
+
+
+def test_an_argument_that_is_not_utf_8_is_wrong_usage(hub: Hub, deployment: Path) -> None:
+    for words in (["dead-letters", "list", "--flow", "\udcff"], ["flow", "run", "\udcfe"]):
+        found = hub(*words)
+        assert found.code == 2
+        assert found.err == "error: argument ? is not UTF-8; write it in UTF-8\n"
+
+
+def test_a_number_or_time_beyond_the_store_is_answered_plainly(hub: Hub, deployment: Path) -> None:
+    found = hub("runs", "show", "9" * 24)
+    assert (found.code, found.err) == (
+        1,
+        f"error: run {'9' * 24} not found; `hub runs` lists them\n",
+    )
+    found = hub("dead-letters", "list", "--since", "999999999999999999d")
+    assert found.code == 1
+    assert found.err.startswith("error: since 999999999999999999d is no time; ")

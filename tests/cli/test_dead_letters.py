@@ -157,15 +157,15 @@ def test_the_same_with_and_without_a_server(hub: Hub, letters: list[str], deploy
     ("arguments", "code"),
     [
         (["list", "--kind", "lost"], 2),
-        (["replay"], 1),
-        (["replay", "abcdef", "--all"], 1),
+        (["replay"], 2),
+        (["replay", "abcdef", "--all"], 2),
         (["replay", "abcdef", "--flow", "x"], 2),
         (["replay", "abcdef", "--landed", "--send-again"], 2),
         (["replay", "--all", "--flow", "x", "--set", "a=b"], 2),
-        (["replay", "abcdef", "--set", "novalue"], 1),
+        (["replay", "abcdef", "--set", "novalue"], 2),
         (["replay", "abcdef", "--edit", "missing.json"], 1),
         (["replays", "--cancel"], 2),
-        (["discard"], 1),
+        (["discard"], 2),
     ],
 )
 def test_wrong_use_is_one_clear_line(
@@ -173,3 +173,9 @@ def test_wrong_use_is_one_clear_line(
 ) -> None:
     result = hub("dead-letters", *arguments)
     assert (result.code, len(result.errors)) == (code, 1), result.err
+
+
+def test_an_edit_nested_beyond_reason_is_one_clear_line(hub: Hub, letters: list[str]) -> None:
+    result = hub("dead-letters", "replay", letters[0], "--edit", "-", stdin="[" * 100_000)
+    assert (result.code, len(result.errors)) == (1, 1)
+    assert "cannot be read as JSON" in result.err

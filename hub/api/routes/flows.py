@@ -35,8 +35,9 @@ def flow_routes(operations: LocalOperations) -> APIRouter:
     @router.get("/flows/{flow}")
     def one_flow(flow: str) -> Response:
         """One flow with its run that is on its way."""
+        known = operations.flow(flow)
         more = {"unfinished": operations.unfinished(flow), "paused": operations.paused(flow)}
-        return json_answer({**operations.flow(flow), **more})
+        return json_answer({**known, **more})
 
     @router.post("/flows/{flow}/pause")
     def pause(flow: str) -> Response:

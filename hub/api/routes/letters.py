@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
-from hub.api.routes.answers import Actor, ExactBody, Limit, items_answer, json_answer
+from hub.api.routes.answers import Actor, ExactBody, Limit, Plain, items_answer, json_answer
 from hub.engine.operations import Operations
 
 
@@ -20,26 +20,26 @@ class _Body(BaseModel):
 class LetterFilters(_Body):
     """Which letters; `text` is looked for in their keys, times are ISO 8601 or spans (`24h`)."""
 
-    flow: str | None = None
-    connection: str | None = None
-    sink: str | None = None
-    kind: str | None = None
-    state: str | None = None
-    field: str | None = None
-    code: str | None = None
-    vendor_code: str | None = None
-    text: str | None = None
-    since: str | None = None
-    until: str | None = None
+    flow: Plain | None = None
+    connection: Plain | None = None
+    sink: Plain | None = None
+    kind: Plain | None = None
+    state: Plain | None = None
+    field: Plain | None = None
+    code: Plain | None = None
+    vendor_code: Plain | None = None
+    text: Plain | None = None
+    since: Plain | None = None
+    until: Plain | None = None
 
 
 class ReplayOne(_Body):
     """How to take a letter up again: as it is, edited, or as a person decided a doubtful write."""
 
-    edit: dict[str, Any] | None = None
+    edit: Annotated[Any, Field(json_schema_extra={"type": "object"})] = None
     set: dict[str, Any] | None = None
     decision: Literal["landed", "send_again"] | None = None
-    target_id: str | None = None
+    target_id: Plain | None = None
 
 
 class ReplayAll(_Body):
@@ -53,14 +53,14 @@ class ReplayAll(_Body):
 class Discard(_Body):
     """Why a letter is left out."""
 
-    reason: str
+    reason: Plain
 
 
 class DiscardAll(_Body):
     """Which letters are left out, and why."""
 
     filter: LetterFilters
-    reason: str
+    reason: Plain
 
 
 Asked = Annotated[LetterFilters, Depends()]
@@ -85,7 +85,7 @@ def letter_routes(operations: Operations) -> APIRouter:
         """The newest replays."""
         return items_answer(operations.replays(limit))
 
-    @router.post("/dead-letters/replays", status_code=202)
+    @router.post("/dead-letters/replays", status_code=202, responses=_DRY_RUN)
     def replay_all(body: ReplayAll, actor: Actor) -> Response:
         """Take up every open letter that matches."""
         found = operations.replay_letters(
@@ -127,6 +127,8 @@ def letter_routes(operations: Operations) -> APIRouter:
 
     return router
 
+
+_DRY_RUN: dict[int | str, dict[str, Any]] = {200: {"description": "What a dry run found."}}
 
 _REPLAY_BODY = {
     "requestBody": {"content": {"application/json": {"schema": ReplayOne.model_json_schema()}}}

@@ -12,14 +12,14 @@ from starlette.responses import Response
 
 from hub.api.routes.answers import Limit, json_answer
 from hub.engine.operations import Operations
+from hub.engine.operations.base import LARGEST_NUMBER
 
-MOST_CHANGES = 2**63 - 1
 LONGEST_WAIT = 60.0
 
 _LOOK_AGAIN = 0.5
 
 Since = Annotated[
-    int, Query(ge=0, le=MOST_CHANGES, description="`next` of the answer before; 0 to begin.")
+    int, Query(ge=0, le=LARGEST_NUMBER, description="`next` of the answer before; 0 to begin.")
 ]
 Wait = Annotated[
     float,

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from hub.api.routes.answers import Limit, items_answer, json_answer
+from hub.api.routes.answers import Limit, Plain, items_answer, json_answer
 from hub.engine.operations import Operations
 
 Entities = Annotated[list[str], Field(min_length=1, max_length=100)]
@@ -20,7 +20,7 @@ class NewSubscription(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    url: str
+    url: Plain
     entities: Entities
     title: str | None = None
     start: Start = "now"
@@ -31,7 +31,7 @@ class ChangedSubscription(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    url: str | None = None
+    url: Plain | None = None
     entities: Entities | None = None
     title: str | None = None
     state: Literal["active", "paused"] | None = None

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from hub.api.routes.answers import Limit, items_answer, json_answer
 from hub.engine.operations import LocalOperations
+from hub.engine.operations.base import LARGEST_NUMBER
 
 
 class StartVerify(BaseModel):
@@ -36,7 +37,7 @@ def verify_routes(operations: LocalOperations) -> APIRouter:
 
     @router.get("/flows/{flow}/verify/differences")
     def differences(
-        flow: str, after: Annotated[int, Query(ge=0)] = 0, limit: Limit = 100
+        flow: str, after: Annotated[int, Query(ge=0, le=LARGEST_NUMBER)] = 0, limit: Limit = 100
     ) -> Response:
         """The differences behind number `after`, in the order of keys."""
         return items_answer(operations.differences(flow, after, limit))

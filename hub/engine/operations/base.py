@@ -14,6 +14,9 @@ Row = dict[str, Any]
 
 MAX_LIMIT = 1000
 
+LARGEST_NUMBER = 2**63 - 1
+"""The largest one a database can be asked for."""
+
 
 class Opened:
     """Operations on a hub opened in this process."""

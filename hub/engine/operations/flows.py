@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hub.engine.abilities import require_abilities
 from hub.engine.inspection import flow_rows
-from hub.engine.operations.base import Opened, Row, capped, iso
+from hub.engine.operations.base import LARGEST_NUMBER, Opened, Row, capped, iso
 from hub.engine.planning import start_run
 from hub.sdk.errors import ConfigError
 from hub.sdk.hooks import event_of
@@ -80,7 +80,7 @@ class FlowOperations(Opened):
     def run(self, run_id: int) -> Row:
         """One run. Raises ConfigError when there is none of this number."""
         with self._opened.store.reading() as connection:
-            found = load_run(connection, run_id)
+            found = load_run(connection, run_id) if abs(run_id) <= LARGEST_NUMBER else None
         if found is None:
             raise ConfigError("run.unknown", run=run_id)
         return run_row(found)

@@ -180,9 +180,9 @@ class LetterOperations(Opened):
     def _moment(self, name: str, text: str) -> int:
         """A date, a time (in the deployment's zone unless it says), or a span before now."""
         span = seconds_of(text)
-        if span is not None:
-            return self._hub.now_ms() - int(span * 1000)
         try:
+            if span is not None:
+                return to_ms(self._hub.clock.now() - dt.timedelta(seconds=span))
             moment = dt.datetime.fromisoformat(text)
             zone = ZoneInfo(self._hub.deployment.settings.zone)
             return to_ms(moment if moment.tzinfo else moment.replace(tzinfo=zone))
