@@ -14,6 +14,8 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +27,8 @@ from bench import machine
 from bench.killing.campaign import Outcome, Plan, run_campaign
 from bench.killing.cluster import NoServer, server_binaries
 from bench.killing.fleet import GoneForGood
-from bench.killing.world import POSTGRES, SQLITE, STORES, Failed
+from bench.killing.powerloss import Loss, run_losses
+from bench.killing.world import POSTGRES, SQLITE, STORES, Failed, Load
 
 KILLS = 200
 FOUND = ("acknowledged", "lost", "doubled", "out of order", "invented", "superseded")
@@ -39,12 +42,16 @@ def main(argv: list[str]) -> int:
     before = machine.facts()
     stores = STORES if options.store == "both" else (options.store,)
     outcomes: list[Outcome] = []
+    losses: list[Loss] = []
     skipped: dict[str, str] = {}
     for store in stores:
         try:
             if store == POSTGRES:
                 server_binaries()
-            outcomes.append(_campaign(store, options, console))
+            if options.kills:
+                outcomes.append(_campaign(store, options, console))
+            if options.power_loss:
+                losses.append(_losses(store, options, console))
         except NoServer as reason:
             skipped[store] = str(reason)
             console.print(f"{store}: skipped, {reason}")
@@ -54,25 +61,43 @@ def main(argv: list[str]) -> int:
     full = options.kills >= KILLS and not skipped and options.store == "both"
     result = {
         "kills": options.kills,
-        "campaigns": [o.summary() for o in outcomes],
+        "back": "from SIGKILL of `hub serve` to the first event thanked for (accepted), to "
+        "/readyz (ready); it goes on accepting while a worker is down",
+        "campaigns": [one.summary() for one in outcomes],
+        "power_loss": [one.summary() for one in losses],
         "skipped": skipped,
     }
     path = machine.save("kill" if full else "kill.local", result, before)
     if options.json:
         print(json.dumps({"machine": before, **result}, ensure_ascii=False))
     show(outcomes, console)
+    show_losses(losses, console)
     console.print(f"saved {path.name}")
-    return int(not outcomes or not all(one.clean and not one.late for one in outcomes))
+    good = [one.clean and not one.late for one in outcomes] + [one.clean for one in losses]
+    return int(not good or not all(good))
 
 
 def _campaign(store: str, options: argparse.Namespace, console: Console) -> Outcome:
-    plan, say = _plan(store, options), _say(console, store)
-    if options.folder is not None:
-        folder = options.folder.resolve() / store
+    with _folder(store, options.folder) as folder:
+        return run_campaign(_plan(store, options), folder, _say(console, store))
+
+
+def _losses(store: str, options: argparse.Namespace, console: Console) -> Loss:
+    with _folder(f"{store}-power", options.folder) as folder:
+        say = _say(console, f"{store}, power loss")
+        return run_losses(store, options.power_loss, options.seed, Load(), folder, say)
+
+
+@contextmanager
+def _folder(name: str, kept: Path | None) -> Iterator[Path]:
+    """An empty folder: inside of `kept`, or one that is gone afterwards."""
+    if kept is not None:
+        folder = kept.resolve() / name
         folder.mkdir(parents=True)
-        return run_campaign(plan, folder, say)
-    with tempfile.TemporaryDirectory(prefix="hub-kill-") as name:
-        return run_campaign(plan, Path(name), say)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="hub-kill-") as made:
+        yield Path(made)
 
 
 def _plan(store: str, options: argparse.Namespace) -> Plan:
@@ -97,6 +122,8 @@ def _say(console: Console, store: str) -> Any:
 
 def show(outcomes: list[Outcome], console: Console) -> None:
     """One column per store."""
+    if not outcomes:
+        return
     table = Table(title="kill loop", title_justify="left")
     table.add_column("")
     for one in outcomes:
@@ -109,6 +136,20 @@ def show(outcomes: list[Outcome], console: Console) -> None:
             console.print(f"[red]WRONG[/]  {one.store}: {line}", markup=True)
         if one.clean and not one.late:
             console.print(f"[green]clean[/]  {one.store}, seed {one.seed}, {one.seconds:.0f} s")
+
+
+def show_losses(losses: list[Loss], console: Console) -> None:
+    """One line per store, and what was found wrong."""
+    for one in losses:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in one.kinds.items())
+        console.print(
+            f"power loss  {one.store}: {one.copies} copies ({kinds}), the last with "
+            f"{one.events} acknowledged events"
+        )
+        for problem in one.problems:
+            console.print(f"[red]WRONG[/]  {one.store}: {problem}", markup=True)
+        if one.clean:
+            console.print(f"[green]clean[/]  {one.store}: every copy opened and held all of it")
 
 
 def _rows(outcomes: list[Outcome]) -> list[tuple[str, list[str]]]:
@@ -132,6 +173,14 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev.py bench kill", description=__doc__)
     parser.add_argument("--kills", type=int, default=KILLS, help="per store")
     parser.add_argument("--store", choices=(*STORES, "both"), default="both")
+    parser.add_argument(
+        "--power-loss",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also take the store's files at N random instants under load, per store, and open "
+        "them; with --kills 0: only that",
+    )
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument(
         "--swallow",
@@ -144,8 +193,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(argv)
-    if options.kills < 1:
-        parser.error("--kills is at least 1")
+    if options.kills < 0 or options.power_loss < 0 or not options.kills + options.power_loss:
+        parser.error("--kills and --power-loss are not negative and not both 0")
     return options
 
 

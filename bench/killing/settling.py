@@ -38,11 +38,7 @@ def come_to_rest(world: World) -> list[str]:
     world.end_writers()
     with closing(Api(world.fleet.deployment, world.fleet.port)) as api:
         until = time.monotonic() + REST_SECONDS
-        problems = [
-            problem
-            for flow in (*PULLED, f"keep_{KEPT}")
-            if (problem := _run_anew(api, flow, until)) is not None
-        ]
+        problems = _run_anew(api, until)
         while time.monotonic() < until and not _at_rest(api, world.journal):
             time.sleep(0.5)
         time.sleep(LATE_SECONDS)
@@ -50,16 +46,22 @@ def come_to_rest(world: World) -> list[str]:
     return problems
 
 
-def _run_anew(api: Api, flow: str, until: float) -> str | None:
-    """Run the flow twice: the second run surely began after the last edit."""
+def _run_anew(api: Api, until: float) -> list[str]:
+    """Run every flow twice: the second run surely began after the last edit."""
+    flows = (*PULLED, f"keep_{KEPT}")
     for _ in range(2):
-        run = api.get(f"/runs/{api.start(flow)}")
-        while run["state"] not in ("done", "failed"):
-            if time.monotonic() > until:
-                return f"run {run['id']} of {flow} is still {run['state']}: {run['counts']}"
-            time.sleep(0.2)
-            run = api.get(f"/runs/{run['id']}")
-    return None if run["state"] == "done" else f"run {run['id']} of {flow}: {run['error']}"
+        started = {flow: api.start(flow) for flow in flows}
+        problems = [_ended(api, flow, number, until) for flow, number in started.items()]
+    return [problem for problem in problems if problem is not None]
+
+
+def _ended(api: Api, flow: str, number: int, until: float) -> str | None:
+    """Wait for the run; what is wrong with its end."""
+    while (run := api.get(f"/runs/{number}"))["state"] not in ("done", "failed"):
+        if time.monotonic() > until:
+            return f"run {number} of {flow} is still {run['state']}: {run['counts']}"
+        time.sleep(0.2)
+    return None if run["state"] == "done" else f"run {number} of {flow}: {run['error']}"
 
 
 def _at_rest(api: Api, journal: Path) -> bool:
