@@ -8,9 +8,9 @@ import tomllib
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import hub
 from hub.sdk.errors import ConfigError
@@ -35,6 +35,10 @@ port = 8700
 [engine]
 grace = "6s"                 # without a heartbeat for so long, a process is taken for dead
 jobs = 16                    # jobs of one queue that one process takes at a time
+
+[hooks]
+keep_bodies_days = 30        # received events, once every flow has read them
+keep_ids_days = 90           # by their ids they are recognised when they are sent again
 """
 
 _CONNECTIONS = """\
@@ -76,6 +80,23 @@ class WebhookSettings(Strict):
     keep_days: int = Field(default=30, ge=1, le=3650)
 
 
+class HookSettings(Strict):
+    """How long received events are kept once every flow has read them.
+
+    Without its body an event still recognises itself when it is sent again: ids stay longer than
+    any sender repeats.
+    """
+
+    keep_bodies_days: int = Field(default=30, ge=1, le=3650)
+    keep_ids_days: int = Field(default=90, ge=7, le=3650)
+
+    @model_validator(mode="after")
+    def _ids_stay_longer(self) -> Self:
+        if self.keep_ids_days < self.keep_bodies_days:
+            raise ValueError("keep_ids_days must not be less than keep_bodies_days")
+        return self
+
+
 class Settings(Strict):
     """What `hub.toml` may say."""
 
@@ -84,6 +105,7 @@ class Settings(Strict):
     store: StoreSettings = StoreSettings()
     api: ApiSettings = ApiSettings()
     engine: EngineSettings = EngineSettings()
+    hooks: HookSettings = HookSettings()
     webhooks: WebhookSettings = WebhookSettings()
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from hub.engine.event_runs import wake_event_flows
+from hub.engine.inbox import Retention
 from hub.engine.planning import queue_run
 from hub.engine.reconcile import end_stranded
 from hub.engine.references import find_arrived
@@ -55,6 +56,7 @@ class Sweeper:
             self._find_arrived,
             self._forget,
             self._forget_webhooks,
+            Retention(hub).round,
         )
         self._webhooks_from = float("-inf")
         self._stop = threading.Event()

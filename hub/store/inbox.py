@@ -128,23 +128,6 @@ def load_event(connection: Connection, connection_id: str, number: int) -> Store
     return None if row is None else _stored(row)
 
 
-def newest_events(connection: Connection, connection_id: str, limit: int) -> list[dict[str, Any]]:
-    """The newest events without their bodies, newest first; `size` is None for a forgotten one."""
-    statement = (
-        sa.select(
-            inbox.c.event_no,
-            inbox.c.event_id,
-            inbox.c.received_at,
-            inbox.c.media_type,
-            sa.func.length(inbox.c.body).label("size"),
-        )
-        .where(inbox.c.connection_id == connection_id)
-        .order_by(inbox.c.event_no.desc())
-        .limit(limit)
-    )
-    return [dict(row) for row in connection.execute(statement).mappings()]
-
-
 def _events(connection_id: str) -> sa.Select[Any]:
     columns = (inbox.c.event_no, inbox.c.event_id, inbox.c.received_at, inbox.c.media_type)
     return sa.select(*columns, inbox.c.body).where(inbox.c.connection_id == connection_id)
@@ -212,52 +195,30 @@ def positions(connection: Connection) -> dict[str, tuple[str, int]]:
     return {row.flow_id: (row.inbox_of, row.inbox_no) for row in found}
 
 
-class OldEvent(NamedTuple):
-    """What retention asks of an event."""
-
-    event_no: int
-    received_at: int
-    has_body: int
-
-
 def oldest_events(
     connection: Connection, connection_id: str, after: int, upto: int, limit: int
-) -> list[OldEvent]:
-    """The oldest events behind `after` up to and including `upto`."""
-    has_body = sa.case((inbox.c.body.is_not(None), 1), else_=0)
+) -> list[tuple[int, int]]:
+    """Numbers and times of the oldest events behind `after` up to and including `upto`."""
     statement = (
-        sa.select(inbox.c.event_no, inbox.c.received_at, has_body)
-        .where(
-            inbox.c.connection_id == connection_id,
-            inbox.c.event_no > after,
-            inbox.c.event_no <= upto,
-        )
+        sa.select(inbox.c.event_no, inbox.c.received_at)
+        .where(*_between(connection_id, after, upto))
         .order_by(inbox.c.event_no)
         .limit(limit)
     )
-    return [OldEvent._make(row) for row in connection.execute(statement)]
+    return [(row[0], row[1]) for row in connection.execute(statement)]
 
 
-def forget_bodies(connection: Connection, connection_id: str, numbers: Sequence[int]) -> None:
+def forget_bodies(connection: Connection, connection_id: str, after: int, upto: int) -> None:
     """Delete the bodies of these events; their rows stay to recognise them."""
-    _each(connection, inbox.update().values(body=None), connection_id, numbers)
+    these = inbox.update().where(*_between(connection_id, after, upto), inbox.c.body.is_not(None))
+    connection.execute(these.values(body=None))
 
 
-def forget_events(connection: Connection, connection_id: str, numbers: Sequence[int]) -> None:
+def forget_events(connection: Connection, connection_id: str, after: int, upto: int) -> None:
     """Delete these events; their ids are new again."""
-    _each(connection, inbox.delete(), connection_id, numbers)
+    connection.execute(inbox.delete().where(*_between(connection_id, after, upto)))
 
 
-def _each(
-    connection: Connection,
-    change: sa.Update | sa.Delete,
-    connection_id: str,
-    numbers: Sequence[int],
-) -> None:
-    if numbers:
-        one = change.where(
-            inbox.c.connection_id == sa.bindparam("b_connection"),
-            inbox.c.event_no == sa.bindparam("b_no"),
-        )
-        keys = [{"b_connection": connection_id, "b_no": number} for number in numbers]
-        connection.execute(one, keys)
+def _between(connection_id: str, after: int, upto: int) -> tuple[sa.ColumnElement[bool], ...]:
+    mine = inbox.c.connection_id == connection_id
+    return mine, inbox.c.event_no > after, inbox.c.event_no <= upto
