@@ -21,6 +21,7 @@ from statistics import median
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench import machine
@@ -31,6 +32,10 @@ from bench.killing.powerloss import Loss, run_losses
 from bench.killing.world import POSTGRES, SQLITE, STORES, Failed, Load
 
 KILLS = 200
+_BACK = (
+    "from SIGKILL of `hub serve` to the first event thanked for (accepted), to /readyz (ready); "
+    "while a worker is down the server goes on accepting"
+)
 FOUND = ("acknowledged", "lost", "doubled", "out of order", "invented", "superseded")
 
 
@@ -40,41 +45,42 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     console = Console(stderr=options.json, highlight=False)
     before = machine.facts()
-    stores = STORES if options.store == "both" else (options.store,)
     outcomes: list[Outcome] = []
     losses: list[Loss] = []
-    skipped: dict[str, str] = {}
-    for store in stores:
+    found: dict[str, Any] = {}
+    for store in STORES if options.store == "both" else (options.store,):
+        entry: dict[str, Any] = {"load_average": before["load_average"]}
         try:
             if store == POSTGRES:
                 server_binaries()
             if options.kills:
                 outcomes.append(_campaign(store, options, console))
+                entry["campaign"] = outcomes[-1].summary()
             if options.power_loss:
                 losses.append(_losses(store, options, console))
+                entry["power_loss"] = losses[-1].summary()
         except NoServer as reason:
-            skipped[store] = str(reason)
             console.print(f"{store}: skipped, {reason}")
+            continue
         except (Failed, GoneForGood) as problem:
             print(f"bench kill: {store}: {problem}", file=sys.stderr)
             return 1
-    full = options.kills >= KILLS and not skipped and options.store == "both"
-    result = {
-        "kills": options.kills,
-        "back": "from SIGKILL of `hub serve` to the first event thanked for (accepted), to "
-        "/readyz (ready); it goes on accepting while a worker is down",
-        "campaigns": [one.summary() for one in outcomes],
-        "power_loss": [one.summary() for one in losses],
-        "skipped": skipped,
-    }
-    path = machine.save("kill" if full else "kill.local", result, before)
+        found[store] = entry
+        _save(found, before, full=options.kills >= KILLS)
     if options.json:
-        print(json.dumps({"machine": before, **result}, ensure_ascii=False))
+        print(json.dumps({"machine": before, "stores": found}, ensure_ascii=False))
     show(outcomes, console)
     show_losses(losses, console)
-    console.print(f"saved {path.name}")
     good = [one.clean and not one.late for one in outcomes] + [one.clean for one in losses]
     return int(not good or not all(good))
+
+
+def _save(found: dict[str, Any], before: dict[str, Any], *, full: bool) -> None:
+    """Keep what was found; beside what another full run found of the other store."""
+    path = machine.RESULTS / ("kill.json" if full else "kill.local.json")
+    kept = json.loads(path.read_text("utf-8")) if full and path.exists() else {}
+    others = kept.get("result", {}).get("stores", {})
+    machine.save(path.stem, {"back": _BACK, "stores": {**others, **found}}, before)
 
 
 def _campaign(store: str, options: argparse.Namespace, console: Console) -> Outcome:
@@ -133,7 +139,7 @@ def show(outcomes: list[Outcome], console: Console) -> None:
     console.print(table)
     for one in outcomes:
         for line in [*one.verdict.get("wrong", []), *one.problems, *one.late]:
-            console.print(f"[red]WRONG[/]  {one.store}: {line}", markup=True)
+            console.print(f"[red]WRONG[/]  {one.store}: {escape(line)}", markup=True)
         if one.clean and not one.late:
             console.print(f"[green]clean[/]  {one.store}, seed {one.seed}, {one.seconds:.0f} s")
 
@@ -147,7 +153,7 @@ def show_losses(losses: list[Loss], console: Console) -> None:
             f"{one.events} acknowledged events"
         )
         for problem in one.problems:
-            console.print(f"[red]WRONG[/]  {one.store}: {problem}", markup=True)
+            console.print(f"[red]WRONG[/]  {one.store}: {escape(problem)}", markup=True)
         if one.clean:
             console.print(f"[green]clean[/]  {one.store}: every copy opened and held all of it")
 
