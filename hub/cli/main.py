@@ -20,6 +20,7 @@ from hub.cli import (
     dead_letters,
     deployment,
     flows,
+    inbox,
     mapping,
     records,
     runs,
@@ -49,6 +50,7 @@ app.add_typer(flows.app, name="flow")
 app.add_typer(records.app, name="records")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(subscriptions.app, name="subscription")
+app.add_typer(inbox.app, name="inbox")
 app.add_typer(audit.app, name="audit")
 
 

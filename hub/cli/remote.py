@@ -93,6 +93,12 @@ class RemoteOperations:
     def dead_letter(self, letter_id: str) -> Row:
         return self._row("GET", "dead-letters", letter_id)
 
+    def inbox(self, filters: Filters, limit: int, after: str | None = None) -> Row:
+        return self._row("GET", "inbox", params={**filters, "limit": limit, "after": after})
+
+    def inbox_event(self, event: str) -> Row:
+        return self._row("GET", "inbox", event)
+
     def workers(self) -> list[Row]:
         return self._rows("GET", "workers")
 

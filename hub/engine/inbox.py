@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING
 from sqlalchemy.engine import Connection
 
 from hub.engine.event_runs import event_flows
+from hub.sdk.connection import Connection as Configured
+from hub.sdk.errors import HubError
+from hub.sdk.hooks import HookReceiver
 from hub.store import inbox
+from hub.store.inbox_queries import received_at
 
 if TYPE_CHECKING:
     from hub.engine.hub import Hub
 
 DAY_MS = 86_400_000
 
+_BEHIND_MINUTES = 10
 _AT_ONCE = 200
 _MOST_ROUNDS = 50
 """With `_AT_ONCE`, what one sweep forgets of a connection: it must not hold up the intake."""
@@ -60,6 +65,31 @@ def inboxes(hub: Hub, connection: Connection) -> dict[str, Inbox]:
         elif reading.get(flow_id) != name:
             place.gone = max(place.gone, position)
     return found
+
+
+def hook_trouble(connection: Configured) -> HubError | None:
+    """Why no event of the connection can be verified, such as a secret that is not set."""
+    try:
+        HookReceiver(connection)
+    except HubError as error:
+        return error
+    return None
+
+
+def backlog_trouble(
+    connection: Connection, name: str, place: Inbox, now_ms: int
+) -> HubError | None:
+    """That events wait for longer than flows need to get to them."""
+    waiting = place.newest - place.read
+    if waiting <= 0:
+        return None
+    if not place.flows:
+        return HubError("inbox.no_flow", connection=name, number=waiting)
+    came = received_at(connection, name, place.read)
+    minutes = 0 if came is None else (now_ms - came) // 60_000
+    if minutes < _BEHIND_MINUTES:
+        return None
+    return HubError("inbox.behind", connection=name, number=waiting, minutes=minutes)
 
 
 class Retention:

@@ -43,6 +43,12 @@ class Masks:
             return _blank(payload)
         return self._walk(payload, (), self.source if of_source else self.target)
 
+    def hide_anywhere(self, payload: Any) -> Any:
+        """A payload in which the records lie somewhere, as people may see it."""
+        if self.all:
+            return _blank(payload)
+        return self._walk(payload, (), self.source, anywhere=True)
+
     def hidden_values(self, payload: Any, *, of_source: bool) -> list[str]:
         """Everything of the payload that is hidden, as text, the longest first."""
         if self.all:
@@ -66,13 +72,17 @@ class Masks:
             text = one.mask(text)
         return text
 
-    def _walk(self, value: Any, way: Way, ways: frozenset[Way]) -> Any:
-        if way and _is_hidden(way, ways):
+    def _walk(self, value: Any, way: Way, ways: frozenset[Way], *, anywhere: bool = False) -> Any:
+        begins = range(len(way) if anywhere else min(1, len(way)))
+        if any(_is_hidden(way[begin:], ways) for begin in begins):
             return None if value is None else MASK
         if isinstance(value, dict):
-            return {name: self._walk(item, (*way, name), ways) for name, item in value.items()}
+            return {
+                name: self._walk(item, (*way, name), ways, anywhere=anywhere)
+                for name, item in value.items()
+            }
         if isinstance(value, list):
-            return [self._walk(item, way, ways) for item in value]
+            return [self._walk(item, way, ways, anywhere=anywhere) for item in value]
         return self.clean(value, ()) if isinstance(value, str) else value
 
 
@@ -88,6 +98,19 @@ class MaskBook:
         if flow_id not in self._known:
             self._known[flow_id] = self._make(flow_id)
         return self._known[flow_id]
+
+    def hide(self, body: Any, name: str, flows: Iterable[str]) -> Any:
+        """The body of an event of connection `name` as people may see it.
+
+        Hidden is what any of the flows that read it hides, wherever their records lie in it.
+        """
+        try:
+            masks = Masks(connections=(self.hub.connection(name),))
+        except HubError:
+            masks = Masks()  # not configured any more: it has no secret to hide
+        for one in (masks, *map(self.of, flows)):
+            body = one.hide_anywhere(body)
+        return body
 
     def _make(self, flow_id: str) -> Masks:
         try:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from hub.engine.inbox import inboxes
 from hub.engine.jobs import DELAYED, RUNNING, WAITING
 from hub.engine.watchdog import Look, backlog, look, troubles
 from hub.store.breakers import open_standings
 from hub.store.executors import living
+from hub.store.inbox_queries import received_at
 from hub.store.messages import unsent
 from hub.store.runs import RunState
 from hub.store.subscriptions import list_subscriptions
@@ -73,6 +75,7 @@ def prometheus_text(hub: Hub) -> str:
             *_metric("hub_job_oldest_seconds", "Age of the oldest job that waits.", _oldest(seen)),
             *_metric("hub_job_troubles_count", "Jobs that do not get on.", _troubles(seen)),
             *_metric("hub_workers_count", "Processes that run jobs.", _workers(seen)),
+            *inbox_metrics(hub, connection),
             *webhook_metrics(connection, hub.now_ms()),
             *_metric("hub_records_count", "Live records by entity.", _records(connection)),
         ]
@@ -167,6 +170,26 @@ def _troubles(seen: Look) -> list[tuple[Labels, int]]:
 def _workers(seen: Look) -> list[tuple[Labels, int]]:
     found = Counter("alive" if one.alive else "dead" for one in seen.executors)
     return [({"state": state}, found[state]) for state in ("alive", "dead")]
+
+
+def inbox_metrics(hub: Hub, connection: Connection) -> list[str]:
+    """What came in by webhook to this process, and what no flow has got to yet."""
+    came: list[tuple[Labels, int]] = [
+        ({"connection": name, "outcome": outcome}, number)
+        for (name, outcome), number in sorted(hub.intake.counts.copy().items())
+    ]
+    waiting: list[tuple[Labels, int]] = []
+    ages: list[tuple[Labels, int]] = []
+    for name, place in sorted(inboxes(hub, connection).items()):
+        first = received_at(connection, name, place.read)
+        waiting.append(({"connection": name}, place.newest - place.read))
+        age = 0 if first is None else max(0, (hub.now_ms() - first) // 1000)
+        ages.append(({"connection": name}, age))
+    return [
+        *_metric("hub_inbox_events_total", "Events received, by outcome.", came, "counter"),
+        *_metric("hub_inbox_waiting_count", "Events that some flow has not read.", waiting),
+        *_metric("hub_inbox_oldest_waiting_seconds", "Age of the oldest of them.", ages),
+    ]
 
 
 def webhook_metrics(connection: Connection, now_ms: int) -> list[str]:

@@ -8,6 +8,7 @@ that a face can put into words.
 from __future__ import annotations
 
 from hub.engine.operations.health import HealthOperations
+from hub.engine.operations.inbox import InboxOperations
 from hub.engine.operations.letters import LetterOperations
 from hub.engine.operations.protocol import Operations
 from hub.engine.operations.verifications import VerifyOperations
@@ -16,7 +17,9 @@ from hub.engine.operations.workers import WorkerOperations
 __all__ = ["LocalOperations", "Operations"]
 
 
-class LocalOperations(HealthOperations, LetterOperations, WorkerOperations, VerifyOperations):
+class LocalOperations(
+    HealthOperations, InboxOperations, LetterOperations, WorkerOperations, VerifyOperations
+):
     """The operations on a hub opened in this process."""
 
     def start_jobs(self) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
-from hub.store.rows import plain_text
+from hub.sdk.errors import ConfigError
+from hub.sdk.manifest import seconds_of
+from hub.store.rows import plain_text, to_ms
 
 if TYPE_CHECKING:
     from hub.engine.hub import Hub
@@ -34,6 +37,19 @@ class Opened:
 def capped(limit: int) -> int:
     """A limit within what one answer may hold."""
     return max(1, min(limit, MAX_LIMIT))
+
+
+def moment_ms(hub: Hub, name: str, text: str) -> int:
+    """A date, a time (in the deployment's zone unless it says), or a span before now."""
+    span = seconds_of(text)
+    if span is not None:
+        return hub.now_ms() - int(span * 1000)
+    try:
+        moment = datetime.fromisoformat(text)
+        zone = ZoneInfo(hub.deployment.settings.zone)
+        return to_ms(moment if moment.tzinfo else moment.replace(tzinfo=zone))
+    except (ValueError, OverflowError, OSError) as error:
+        raise ConfigError("dead_letter.time", name=name, value=text) from error
 
 
 def storable(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hub.engine.durable import QUEUES
+from hub.engine.inbox import Inbox, backlog_trouble, hook_trouble, inboxes
 from hub.engine.inspection import error_row
 from hub.engine.operations.base import Row
 from hub.engine.operations.connections import ConnectionOperations
@@ -27,6 +28,7 @@ class HealthOperations(ConnectionOperations, FlowOperations, SubscriptionOperati
             *(_check("connector", row["name"], row["error"]) for row in self.connectors()),
             *(_check("connection", row["name"], row["error"]) for row in self.connections()),
             *self._breaker_checks(),
+            *self._webhook_checks(),
             *(_check("flow", row["flow"], row["error"]) for row in self.flows()),
             *(_check("subscription", row["id"], row["error"]) for row in self.subscriptions()),
         ]
@@ -49,6 +51,24 @@ class HealthOperations(ConnectionOperations, FlowOperations, SubscriptionOperati
             _check("breaker", name, error_row(HubError("connection.left_alone", name=name, **row)))
             for name, row in found
         ]
+
+    def _webhook_checks(self) -> list[Row]:
+        """For each connection that receives a webhook: whether it can, and how far flows are."""
+        found = []
+        with self._hub.store.reading() as opened:
+            places = inboxes(self._hub, opened)
+            for name in sorted(self._hub.deployment.connections):
+                try:
+                    connection = self._hub.connection(name)
+                except HubError:
+                    continue  # told as a connection
+                if connection.manifest.hook is None:
+                    continue
+                error = hook_trouble(connection) or backlog_trouble(
+                    opened, name, places.get(name, Inbox()), self._hub.now_ms()
+                )
+                found.append(_check("webhook", name, None if error is None else error_row(error)))
+        return found
 
     def _backlog(self, seen: Look) -> Row:
         with self._hub.store.reading() as connection:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from hub.engine import replay_requests
 from hub.engine.letter_rows import iso_ms, letter_row
 from hub.engine.masking import MaskBook
-from hub.engine.operations.base import Opened, Row, capped
+from hub.engine.operations.base import Opened, Row, capped, moment_ms
 from hub.engine.replay_requests import Wanted, find_letter
 from hub.sdk.errors import ConfigError
 from hub.sdk.loading import unknown_key
-from hub.sdk.manifest import seconds_of
 from hub.store.audit import list_audit, verify_audit
 from hub.store.dead_letters import DeadLetterKind, LetterState
 from hub.store.letter_queries import (
@@ -25,7 +22,6 @@ from hub.store.letter_queries import (
     states_of_replay,
 )
 from hub.store.replays import Replay, find_replay, list_replays
-from hub.store.rows import to_ms
 
 FILTERS = (
     "flow", "connection", "sink", "kind", "state", "field", "code", "vendor_code", "text",
@@ -167,8 +163,8 @@ class LetterOperations(Opened):
             **given,
             state=None if state == "all" else state,
             flows=None if connection is None else self._flows_of(connection),
-            since_ms=None if since is None else self._moment("since", since),
-            until_ms=None if until is None else self._moment("until", until),
+            since_ms=None if since is None else moment_ms(self._hub, "since", since),
+            until_ms=None if until is None else moment_ms(self._hub, "until", until),
         )
 
     def _flows_of(self, connection: str) -> tuple[str, ...]:
@@ -176,18 +172,6 @@ class LetterOperations(Opened):
         return tuple(
             one.id for one in flows if connection in (one.source.connection, one.target.connection)
         )
-
-    def _moment(self, name: str, text: str) -> int:
-        """A date, a time (in the deployment's zone unless it says), or a span before now."""
-        span = seconds_of(text)
-        try:
-            if span is not None:
-                return to_ms(self._hub.clock.now() - dt.timedelta(seconds=span))
-            moment = dt.datetime.fromisoformat(text)
-            zone = ZoneInfo(self._hub.deployment.settings.zone)
-            return to_ms(moment if moment.tzinfo else moment.replace(tzinfo=zone))
-        except (ValueError, OverflowError, OSError) as error:
-            raise ConfigError("dead_letter.time", name=name, value=text) from error
 
 
 def replay_row(replay: Replay) -> Row:
