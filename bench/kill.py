@@ -25,7 +25,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import machine
-from bench.killing.campaign import Outcome, Plan, run_campaign
+from bench.killing.campaign import TIMED, Outcome, Plan, run_campaign
 from bench.killing.cluster import NoServer, server_binaries
 from bench.killing.fleet import GoneForGood
 from bench.killing.powerloss import Loss, run_losses
@@ -164,7 +164,7 @@ def _rows(outcomes: list[Outcome]) -> list[tuple[str, list[str]]]:
     for name in FOUND:
         key = "events" if name == "acknowledged" else name.replace(" ", "_")
         rows.append((name, [str(one.verdict.get(key, "")) for one in outcomes]))
-    for name in ("ready", "accepted", "after_stop", "take_overs"):
+    for name in TIMED:
         times = [getattr(one, name) for one in outcomes]
         label = f"{name.replace('_', ' ')} s, p50/max"
         rows.append((label, [_spread(found) for found in times]))

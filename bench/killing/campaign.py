@@ -27,6 +27,11 @@ TAKE_OVER_SECONDS = 10.0
 GRACE_SECONDS = 6.0
 """The age of a heartbeat at which a process counts as dead (`hub.engine.durable`)."""
 
+TIMED = ("ready", "accepted", "without_worker", "after_stop", "take_overs")
+"""The measured seconds of an outcome: since the end of the server until the next one was ready and
+had accepted an event; since the end of a worker, and the return of the database, until the server
+accepted one; since the end of a worker until others went on with its jobs."""
+
 _MID_START = 0.25
 """The share of kills that come while the process is still starting."""
 
@@ -60,6 +65,7 @@ class Outcome:
     seconds: float = 0.0
     ready: list[float] = field(default_factory=list)
     accepted: list[float] = field(default_factory=list)
+    without_worker: list[float] = field(default_factory=list)
     after_stop: list[float] = field(default_factory=list)
     take_overs: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -71,6 +77,7 @@ class Outcome:
         found = []
         for name, times, limit in (
             ("back after a kill", self.accepted, BACK_SECONDS),
+            ("accepting while a worker is down", self.without_worker, BACK_SECONDS),
             ("back after a stop of the database", self.after_stop, BACK_SECONDS),
             ("take-over", self.take_overs, TAKE_OVER_SECONDS),
         ):
@@ -85,7 +92,7 @@ class Outcome:
     def summary(self) -> dict[str, Any]:
         """As the results keep it: lists of seconds become median and maximum."""
         plain = asdict(self)
-        for name in ("ready", "accepted", "after_stop", "take_overs"):
+        for name in TIMED:
             times = plain.pop(name)
             if times:
                 plain[f"{name}_seconds"] = {
@@ -175,7 +182,16 @@ class _Tormentor:
         else:
             self._watch.wait_back()
             time.sleep(self._chance.uniform(0.0, self._plan.life))
-        self._strike(program)
+        program.kill()
+        self._outcome.kills += 1
+        if not early and program is not self._fleet.server:
+            self._outcome.without_worker.append(self._until_accepted())
+        program.start()
+
+    def _until_accepted(self) -> float:
+        began = time.monotonic()
+        self._probe.send()
+        return time.monotonic() - began
 
     def _strike(self, program: Program) -> None:
         program.kill()
@@ -194,9 +210,7 @@ class _Tormentor:
         self._watch.disturb()
         cluster.start()
         self._outcome.stops += 1
-        started = time.monotonic()
-        self._probe.send()
-        self._outcome.after_stop.append(time.monotonic() - started)
+        self._outcome.after_stop.append(self._until_accepted())
 
     def _zombie(self) -> None:
         """One process sleeps until it counts as dead, others die meanwhile, then it wakes up."""
