@@ -1,52 +1,45 @@
-"""A process that calls a fake within shared limits: `python -m tests.engine.caller STORE URL …`.
+"""A process that calls a fake CRM as the hub would: `python -m tests.engine.caller FOLDER N`.
 
-Prints `ready`, calls from `--threads` threads until its input closes, and prints its calls.
+Prints `ready`, searches from N threads until its input closes, and prints how often it got an
+answer. Limits, pauses and the breaker are those of the connection `crm`, shared through the store.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import threading
+import time
+from pathlib import Path
 
-import httpx
-
-from hub.engine.gate import StoreGate
-from hub.sdk.clock import SystemClock
-from hub.store.database import open_store
+from hub.engine.hub import open_hub
+from hub.sdk.errors import AuthError, OutcomeUnknown, TransientError
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("store")
-    parser.add_argument("url")
-    parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument("--concurrent", type=int, default=100)
-    parser.add_argument("--rate", type=float)
-    options = parser.parse_args()
-    store, done, made = open_store(options.store), threading.Event(), []
-    gate = StoreGate(store, SystemClock())
+    folder, number = Path(sys.argv[1]), int(sys.argv[2])
+    done = threading.Event()
+    answered: list[int] = []
+    with open_hub(folder) as hub:
+        sink = hub.session("crm").sink("sale_order")
 
-    def work() -> None:
-        with httpx.Client(base_url=options.url, timeout=30) as client:
+        def work() -> None:
             while not done.is_set():
-                with gate.slot("shop", options.concurrent):
-                    gate.wait("shop", options.rate)
-                    client.get("/items")
-                    made.append(1)
+                try:
+                    sink.find("X")
+                    answered.append(1)
+                except (TransientError, OutcomeUnknown, AuthError):
+                    time.sleep(0.05)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(options.threads)]
-    for thread in threads:
-        thread.start()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    sys.stdin.read()
-    done.set()
-    for thread in threads:
-        thread.join(timeout=10)
-    gate.close()
-    store.close()
-    sys.stdout.write(f"{len(made)}\n")
+        threads = [threading.Thread(target=work) for _ in range(number)]
+        for thread in threads:
+            thread.start()
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+        done.set()
+        for thread in threads:
+            thread.join()
+    sys.stdout.write(f"{len(answered)}\n")
 
 
 if __name__ == "__main__":

@@ -151,6 +151,7 @@ def _held_by_another(hub: Hub, gone: str) -> bool:
     return now is not None and now["id"] != gone
 
 
+@pytest.mark.slow
 def test_a_worker_that_ends_in_order_leaves_its_run_to_another_at_once(
     rig: Rig, fleet: Fleet, record_property: Callable[[str, object], None]
 ) -> None:
