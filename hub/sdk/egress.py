@@ -22,17 +22,13 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolver = Callable[[str, int], Sequence[str]]
 
 _PORTS = {"http": 80, "https": 443}
-# Forms that carry an IPv4 address inside; the standard library calls most of them global.
-_WRAPPERS = tuple(
-    ipaddress.ip_network(text)
-    for text in (
-        "64:ff9b::/96",
-        "64:ff9b:1::/48",
-        "2002::/16",
-        "2001::/32",
-        "::ffff:0:0/96",
-        "::/96",
-    )
+# The only space from which global IPv6 addresses are given out. Outside lie forms that carry an
+# IPv4 address inside (mapped, translated, compatible, NAT64) and old local ones (fec0::), most of
+# which the standard library calls global.
+_GIVEN_OUT = ipaddress.ip_network("2000::/3")
+# 6to4, Teredo, the relays of 6to4, and a space for examples that is newer than Python 3.11.
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(text) for text in ("2002::/16", "2001::/32", "192.88.99.0/24", "3fff::/20")
 )
 
 
@@ -99,7 +95,9 @@ def is_public(address: str) -> bool:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
-    if parsed.version == 6 and any(parsed in wrapper for wrapper in _WRAPPERS):
+    if parsed.version == 6 and parsed not in _GIVEN_OUT:
+        return False
+    if any(parsed in network for network in _NOT_PUBLIC):
         return False
     return parsed.is_global and not parsed.is_multicast
 

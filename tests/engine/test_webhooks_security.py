@@ -109,6 +109,11 @@ HOSTILE = [
     "[64:ff9b:1::7f00:1]",
     "[2002:7f00:1::]",
     "[2001:0:7f00:1::]",
+    "[::ffff:0:7f00:1]",
+    "[fec0::1]",
+    "[3fff::1]",
+    "[5f00::1]",
+    "192.88.99.1",
     "2130706433",
     "0177.0.0.1",
     "0x7f.0.0.1",
@@ -128,7 +133,7 @@ def test_an_address_inside_is_refused_however_it_is_written(tmp_path: Path, host
     assert caught.value.code in ("subscription.address", "subscription.url")
 
 
-@pytest.mark.parametrize("address", [host.strip("[]") for host in HOSTILE[:22]])
+@pytest.mark.parametrize("address", [host.strip("[]") for host in HOSTILE[:27]])
 def test_a_name_with_one_hostile_address_is_refused(tmp_path: Path, address: str) -> None:
     with pytest.raises(ConfigError) as caught:
         endpoints(tmp_path, [PUBLIC, address]).check("https://crm.example/hook")
