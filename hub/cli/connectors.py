@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli.face import Face, face_of
+from hub.cli.face import Face, face_of, one_line
 from hub.cli.options import AsJson
 
 app = typer.Typer(help="Connectors: what the hub can talk to.", no_args_is_help=True)
@@ -80,7 +80,7 @@ def check(
     else:
         for step in steps:
             mark = "✓" if step["ok"] else "✗"
-            typer.echo(f"{mark} {step['step']}: {face.error_text(step)}")
+            typer.echo(f"{mark} {step['step']}: {one_line(face.error_text(step))}")
     if not report["ok"]:
         failed = [step for step in steps if not step["ok"]]
         raise face.fail(

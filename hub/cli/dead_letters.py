@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hub.cli.face import Face, face_of
+from hub.cli.face import Face, face_of, one_line
 from hub.cli.options import AsJson, Limit
 
 if TYPE_CHECKING:
@@ -309,13 +309,13 @@ def _show(face: Face, found: dict[str, Any]) -> None:
 
     state = face.text(f"letter.{found['state']}")
     head = (found["id"], found["kind"], state, found["flow_id"], found["source_key"])
-    typer.echo("  ".join(head))
+    typer.echo(one_line("  ".join(head)))
     for problem in found["problems"]:
-        typer.echo(f"  {problem['messages'][face.language]}")
+        typer.echo(f"  {one_line(problem['messages'][face.language])}")
     for name in ("vendor_code", "attempts", "run_id", "opened_at", "mapping_version",
                  "closed_how", "closed_by", "note"):  # fmt: skip
         if found[name]:
-            typer.echo(f"  {face.text(f'column.{name}')}: {found[name]}")
+            typer.echo(f"  {face.text(f'column.{name}')}: {one_line(str(found[name]))}")
     encode = msgspec.json.Encoder(decimal_format="number").encode
     typer.echo(msgspec.json.format(encode(found["payload"])).decode())
     if found["edited"] is not None:

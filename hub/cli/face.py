@@ -110,7 +110,7 @@ class Face:
 
     def complain(self, message: str) -> None:
         """One error line."""
-        self.say(self.text("cli.error", message=" ".join(message.split())))
+        self.say(self.text("cli.error", message=one_line(message)))
 
     def fail(self, code: str, **params: object) -> Failed:
         """Print the error line; raise what comes back."""
@@ -159,14 +159,20 @@ def _login() -> str:
         return "unknown"
 
 
+def one_line(text: str) -> str:
+    """Text of other systems as a terminal may show it: no escape codes, no line of its own."""
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in line)
+
+
 def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return "✓" if value else "✗"
     if isinstance(value, list | tuple):
-        return ", ".join(str(one) for one in value)
-    return str(value)
+        return ", ".join(one_line(str(one)) for one in value)
+    return one_line(str(value))
 
 
 def face_of(context: typer.Context) -> Face:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hub.cli.face import face_of
+from hub.cli.face import face_of, one_line
 from hub.cli.options import AsJson, Limit
 
 app = typer.Typer(help="Records the hub keeps itself.", no_args_is_help=True)
@@ -80,6 +80,8 @@ def show(
 
     mark = face.text("record.deleted") if found["deleted"] else ""
     typer.echo(
-        "  ".join([found["key"], str(found["change_no"]), found["changed_at"], mark]).rstrip()
+        "  ".join(
+            [one_line(found["key"]), str(found["change_no"]), found["changed_at"], mark]
+        ).rstrip()
     )
     typer.echo(msgspec.json.format(msgspec.json.encode(found["data"])).decode())

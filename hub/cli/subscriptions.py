@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from hub.cli.face import Face, face_of
+from hub.cli.face import Face, face_of, one_line
 from hub.cli.options import AsJson, Limit
 
 app = typer.Typer(help="Webhooks to subscribers of the hub's records.", no_args_is_help=True)
@@ -147,7 +147,7 @@ def send_test(context: typer.Context, subscription: Id, as_json: AsJson = False)
         status, took = done["status"], done["took_ms"]
         face.say(face.text("subscription.taken", id=subscription, status=status, took=took))
     if done["answer"] and not as_json:
-        typer.echo(done["answer"])
+        typer.echo(one_line(done["answer"]))
     if not done["ok"]:
         message = face.error_text(done["error"])
         raise face.fail("subscription.not_taken", id=subscription, message=message)
@@ -243,7 +243,9 @@ def _print(face: Face, row: Row, *, as_json: bool) -> None:
         face.print_json(row)
         return
     state = _state(face, row["state"])
-    typer.echo("  ".join(filter(None, (row["id"], state, row["url"], row["title"]))))
+    typer.echo(
+        "  ".join(filter(None, (row["id"], state, row["url"], one_line(row["title"] or ""))))
+    )
     for told in row["positions"]:
         typer.echo(f"  {told['entity']}  {told['change_no']} / {told['newest']}")
     counts = face.text("subscription.counts", **{n: row[n] for n in ("sent", "failed", "unsent")})

@@ -64,6 +64,17 @@ def test_a_failed_test_ends_with_one_line_and_exit_code_1(
     assert "503" in result.errors[0]
 
 
+def test_an_answer_of_the_endpoint_cannot_play_with_the_terminal(
+    hub: Hub, folder: Path, receiver: Receiver
+) -> None:
+    one = add(hub, receiver)
+    hostile = "\x1b[2J\nerror: all is lost\r\u202egnp"
+    receiver.misbehave("status", status=500, body=hostile)
+    assert hub("subscription", "test", one).out == "\ufffd[2J error: all is lost \ufffdgnp\n"
+    assert "\x1b" not in hub("subscription", "log", one).out
+    assert hub("subscription", "log", one, "--json").json[0]["answer"] == hostile
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -73,7 +84,7 @@ def test_a_failed_test_ends_with_one_line_and_exit_code_1(
         (("add", "https://8.8.8.8/"), 2, "--entity"),
         (("add", "https://8.8.8.8/", "--entity", "shop_item", "--from", "then"), 2, "--from"),
         (("show", "sub_1"), 1, "hub subscription list"),
-        (("show", "sub_1\udcff"), 1, "hub subscription list"),
+        (("show", "sub_1\udcff"), 2, "UTF-8"),
         (("rotate", "sub_1"), 1, "hub subscription list"),
         (("resend", "sub_1", "msg_1"), 1, "hub subscription list"),
         (("messages", "sub_1", "--state", "sent"), 2, "--state"),
