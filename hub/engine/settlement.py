@@ -16,7 +16,7 @@ from hub.sdk.records import Op, Outcome
 from hub.sdk.sinks import SinkWriter
 from hub.store import deliveries, ledger
 from hub.store.dead_letters import DeadLetterKind, put_dead_letters, settle_replayed
-from hub.store.deliveries import NO_RUN, Intent
+from hub.store.deliveries import NO_RUN, Intent, IntentState
 from hub.store.runs import add_counts, finish_delivered
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _retry(
     counts: RunCounts,
     now_ms: int,
 ) -> None:
-    """Nothing was written: wish again later, or give up."""
+    """Nothing was written by this try: wish again later, or give up."""
     spent = [one for one in results if one[1].tried and _spent(one[0])]
     _refuse(connection, sink_ref, spent, counts, now_ms, "delivery.gave_up")
     alike: dict[tuple[int, bool, float | None, str], list[Intent]] = {}
@@ -178,6 +178,11 @@ def _retry(
     for (attempts, tried, retry_after, reason), intents in alike.items():
         wait = backoff(attempts) if retry_after is None else retry_after
         due = now_ms + int(wait * 1000)
+        # What may have landed before stays in doubt: as a wish, a newer version would replace it
+        # and be created beside it.
+        doubtful = [one for one in intents if one.state == IntentState.AGAIN]
+        deliveries.doubt(connection, doubtful, due, reason, attempts=int(tried))
+        intents = [one for one in intents if one.state != IntentState.AGAIN]
         for one in deliveries.give_back(connection, intents, due, reason, attempts=int(tried)):
             counts.add(one, "coalesced")
 

@@ -37,11 +37,16 @@ _IDENTITY = (
 
 
 class IntentState(StrEnum):
-    """`sent`: a worker is at it or died at it; `unknown`: the answer did not come."""
+    """`sent`: a worker is at it or died at it; `again`: the same, and an earlier try may have
+    landed; `unknown`: the answer did not come; `review`: a person decides."""
 
     SENT = "sent"
+    AGAIN = "again"
     UNKNOWN = "unknown"
     REVIEW = "review"
+
+
+_AT_WORK = (IntentState.SENT.value, IntentState.AGAIN.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +195,7 @@ def open_intents(
             intent.c.sink_ref == sink_ref,
             sa.or_(
                 sa.and_(intent.c.state == IntentState.UNKNOWN.value, intent.c.due_at <= now_ms),
-                sa.and_(
-                    intent.c.state == IntentState.SENT.value, intent.c.executor_id != executor_id
-                ),
+                sa.and_(intent.c.state.in_(_AT_WORK), intent.c.executor_id != executor_id),
             ),
         )
         .order_by(intent.c.sent_at)
@@ -208,11 +211,11 @@ def take_over(
 
     A try that somebody died at counts here: nobody else will count it.
     """
-    died = intent.c.state == IntentState.SENT.value
+    died = intent.c.state.in_(_AT_WORK)
     _change_intents(
         connection,
         intents,
-        state=IntentState.SENT.value,
+        state=IntentState.AGAIN.value,
         executor_id=executor_id,
         sent_at=now_ms,
         attempts=intent.c.attempts + sa.case((died, 1), else_=0),
@@ -220,10 +223,10 @@ def take_over(
     return [
         replace(
             one,
-            state=IntentState.SENT.value,
+            state=IntentState.AGAIN.value,
             executor_id=executor_id,
             sent_at=now_ms,
-            attempts=one.attempts + (1 if one.state == IntentState.SENT else 0),
+            attempts=one.attempts + (1 if one.state in _AT_WORK else 0),
         )
         for one in intents
     ]

@@ -21,15 +21,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from hub.engine import delivery
-from hub.engine.operations import LocalOperations
 from hub.engine.planning import plan_run
 from hub.engine.replay import replay_letters
+from hub.engine.replay_requests import Wanted, ask_replay, ask_replays, discard_one
 from hub.engine.sweep import sweep
 from hub.engine.sync import run_flow
 from hub.sdk.errors import AuthError, OutcomeUnknown, TransientError
 from hub.sdk.records import Op, Outcome, Receipt, Safety, Write
 from hub.store.dead_letters import LetterState
 from hub.store.deliveries import sinks_to_visit
+from hub.store.letter_queries import LetterFilter
 from hub.store.replays import unfinished_replays
 from hub.store.runs import RunState, unfinished_runs
 from hub.store.tables import dead_letter, intent, metadata
@@ -94,7 +95,7 @@ class Target(ScriptedSink):
     def _fate(self, write: Write, fault: str | None, at: int) -> Receipt:
         if fault == "partly" and at % 2:
             return Receipt(write.key, Outcome.RETRY, reason="busy")
-        if fault == "refuses" and at == 0:
+        if fault == "refuses" and at == 0 and write.idempotency_key not in self.seen_keys:
             return Receipt(write.key, Outcome.REJECTED, code="no", reason="no")
         self._take(write)
         if fault == "unknown_partly" and at % 2 == 0:
@@ -177,7 +178,6 @@ class Deliveries(RuleBasedStateMachine):
         self.hub.sink = self.target
         self.versions = itertools.count(1)
         self.source: dict[str, int] = {}
-        self.ops = LocalOperations(self.hub)
 
     @initialize()
     def all_is_there(self) -> None:
@@ -216,7 +216,7 @@ class Deliveries(RuleBasedStateMachine):
 
     @rule(point=st.none() | st.tuples(st.sampled_from(POINTS), st.integers(1, 2)))
     def replay(self, point: tuple[str, int] | None) -> None:
-        self.ops.replay_letters({"flow": FLOW}, None, dry_run=False, actor="lin")
+        ask_replays(self.hub, LetterFilter(flow=FLOW), None, "lin")
         with self._dying(point):
             self._work_on_replays()
 
@@ -230,7 +230,7 @@ class Deliveries(RuleBasedStateMachine):
     @rule()
     def discard(self) -> None:
         for letter in self._open("delivery")[:1]:
-            self.ops.discard_letter(letter["id"], "not needed", actor="lin")
+            discard_one(self.hub, letter["id"], "not needed", "lin")
 
     # --- what must hold -----------------------------------------------------------------------
 
@@ -318,10 +318,10 @@ class Deliveries(RuleBasedStateMachine):
         key = letter["source_key"]
         self.target.in_doubt.discard(key)
         if key in self.target.objects:
-            decision = {"decision": "landed", "target_id": self.target.ids[key]}
+            wanted = Wanted(decision="landed", target_id=self.target.ids[key])
         else:
-            decision = {"decision": "send_again"}
-        self.ops.replay_letter(letter["id"], decision, actor="lin")
+            wanted = Wanted(decision="send_again")
+        ask_replay(self.hub, letter["id"], wanted, "lin")
 
     def _work_on_replays(self) -> None:
         with self.hub.store.reading() as connection:
@@ -338,7 +338,7 @@ class Deliveries(RuleBasedStateMachine):
             self.hub.deliver(FLOW)
             for letter in self._open("review"):
                 self._decide(letter)
-            self.ops.replay_letters({"flow": FLOW}, None, dry_run=False, actor="lin")
+            ask_replays(self.hub, LetterFilter(flow=FLOW), None, "lin")
             self._work_on_replays()
             with self.hub.store.reading() as connection:
                 if not sinks_to_visit(connection) and not self._open("review"):
