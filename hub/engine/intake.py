@@ -15,6 +15,7 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
@@ -24,7 +25,7 @@ from hub.engine.crash import crash_point
 from hub.engine.event_runs import TRICKLE_SECONDS, wake_event_flows
 from hub.sdk.errors import HubError, TransientError
 from hub.store.database import is_disk_full
-from hub.store.inbox import NewEvent, append_events, append_new
+from hub.store.inbox import NewEvent, NotNew, append_events, append_new
 
 if TYPE_CHECKING:
     from hub.engine.hub import Hub
@@ -41,6 +42,7 @@ Settled = Sequence[tuple[Any, HubError | None]]
 Settle = Callable[[Settled], None]
 """Takes the tickets of a batch, each with the reason why its event is not kept, or None."""
 
+Transaction = Callable[[], AbstractContextManager[Connection]]
 Append = Callable[[Connection, str, Sequence[NewEvent]], int]
 
 log = logging.getLogger("hub.engine.intake")
@@ -153,14 +155,18 @@ class Intake:
 
         Nearly always all are new: only where that turns out wrong they are looked up first.
         """
+        single = len({one.connection_id for one in batch}) == 1
+        transaction = self._hub.store.at_once if single else self._hub.store.transaction
         try:
-            return self._append(batch, append_new)
-        except sa.exc.IntegrityError:
-            return self._append(batch, append_events)
+            return self._append(batch, append_new, transaction)
+        except NotNew:
+            return self._append(batch, append_events, self._hub.store.transaction)
 
-    def _append(self, batch: Sequence[Waiting], append: Append) -> dict[tuple[str, str], int]:
+    def _append(
+        self, batch: Sequence[Waiting], append: Append, transaction: Transaction
+    ) -> dict[tuple[str, str], int]:
         kept: dict[tuple[str, str], int] = {}
-        with self._hub.store.transaction() as connection:
+        with transaction() as connection:
             # Always in the same order: two processes never wait for each other.
             for connection_id, events in sorted(_by_connection(batch).items()):
                 new = append(connection, connection_id, [one.event for one in events])

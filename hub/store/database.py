@@ -60,6 +60,17 @@ class Store:
         self.commits[threading.get_ident()] += 1
 
     @contextmanager
+    def at_once(self) -> Iterator[Connection]:
+        """A connection for a single statement, which is a transaction by itself."""
+        if self.embedded:
+            with self.transaction() as connection:
+                yield connection
+            return
+        with self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        self.commits[threading.get_ident()] += 1
+
+    @contextmanager
     def side_transaction(self) -> Iterator[Connection]:
         """A small write transaction that waits for no job's connection."""
         if self.embedded:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hub.store.rows import insert_at_once, key_filters
+from hub.store.rows import insert_at_once, key_filters, pg_arrays
 from hub.store.runs import set_flow_state
 from hub.store.sequences import lock_last, raise_to, take_numbers
 from hub.store.tables import flow_state, inbox, sequence
@@ -39,17 +39,49 @@ class StoredEvent(NamedTuple):
     body: bytes | None
 
 
+class NotNew(Exception):
+    """One of the events is known already; nothing of them was kept."""
+
+
 def append_new(connection: Connection, connection_id: str, events: Sequence[NewEvent]) -> int:
     """Keep events that are new as far as anybody knows; how many they are.
 
-    Raises IntegrityError when one of them was known: then `append_events` sorts them out. Both
-    keep the sequence's row locked to the commit: no other process numbers events of the connection
+    Raises NotNew, and the transaction is of no more use: `append_events` sorts them out. Both keep
+    the sequence's row locked to the commit: no other process numbers events of the connection
     meanwhile, so nobody ever sees a number before a lower one.
     """
     new = _each_once(events)
-    last = take_numbers(connection, _PREFIX + connection_id, len(new))
-    _insert(connection, connection_id, last - len(new), new)
+    try:
+        if connection.dialect.name == "postgresql":
+            _append_in_one(connection, connection_id, new)
+        else:
+            last = take_numbers(connection, _PREFIX + connection_id, len(new))
+            _insert(connection, connection_id, last - len(new), new)
+    except sa.exc.IntegrityError as error:
+        raise NotNew from error
     return len(new)
+
+
+def _append_in_one(connection: Connection, connection_id: str, events: Sequence[NewEvent]) -> None:
+    """Numbers and rows by one statement: every further one is a way to the server and back."""
+    columns = [inbox.c.event_id, inbox.c.received_at, inbox.c.media_type, inbox.c.body]
+    arrays, bound = pg_arrays(columns, events)
+    names = ", ".join(column.name for column in columns)
+    params = {"taken": len(events), "name": _PREFIX + connection_id, "connection": connection_id}
+    statement = _IN_ONE.format(arrays=arrays, names=names)
+    if connection.exec_driver_sql(statement, {**bound, **params}).rowcount != len(events):
+        raise NotNew  # no sequence yet: these are the connection's first
+
+
+_IN_ONE = f"""
+WITH taken AS (
+  UPDATE {sequence.name} SET last_no = last_no + %(taken)s WHERE name = %(name)s
+  RETURNING last_no - %(taken)s AS before
+)
+INSERT INTO {inbox.name} (connection_id, event_no, {{names}})
+SELECT %(connection)s, taken.before + event.place, {{names}}
+FROM taken, unnest({{arrays}}) WITH ORDINALITY AS event({{names}}, place)
+"""  # noqa: S608 (names of our own tables)
 
 
 def append_events(connection: Connection, connection_id: str, events: Sequence[NewEvent]) -> int:
