@@ -427,3 +427,18 @@ def test_one_effect_per_version_in_order_and_nothing_lost_at_length(
     machine: type[Deliveries], hub: PaperHub
 ) -> None:
     _drive(machine, hub, examples=150, steps=40)
+
+
+def test_what_may_have_landed_is_no_wish_that_a_newer_version_replaces(hub: PaperHub) -> None:
+    """Its answer was lost, its repetition was throttled, then the record changed."""
+    WithKeys.hub = hub
+    machine = WithKeys()
+    machine.all_is_there()
+    machine.misbehave(["cut_after", "", "", "", "throttled"])  # A, the others, A again
+    hub.deliver(FLOW, rounds=1)
+    assert machine.target.faults == []
+    machine.change({"A"})
+    machine.read(None)
+    hub.deliver(FLOW)
+    assert machine.target.taken["A"] == [1, 5]
+    machine.teardown()
