@@ -24,7 +24,7 @@ from sqlalchemy.engine import Connection
 from hub.engine.crash import crash_point
 from hub.engine.event_runs import TRICKLE_SECONDS, wake_event_flows
 from hub.sdk.errors import HubError, TransientError
-from hub.store.database import is_disk_full
+from hub.store.database import AtOnce, is_disk_full
 from hub.store.inbox import NewEvent, NotNew, append_events, append_new
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Intake:
         self._idle = False
         self._changed = threading.Condition()
         self._writer: threading.Thread | None = None
+        self._at_once = AtOnce(hub.store)
         self._waker = Waker(hub)
 
     @property
@@ -114,6 +115,7 @@ class Intake:
                 self._write(batch)
             except Exception:  # whatever happens, the next batch is written
                 log.exception("a batch of %d events could not be settled", len(batch))
+        self._at_once.close()
 
     def _take(self) -> list[Waiting]:
         """Everything that waits, as far as one transaction should hold it; empty at the end."""
@@ -156,11 +158,16 @@ class Intake:
         Nearly always all are new: only where that turns out wrong they are looked up first.
         """
         single = len({one.connection_id for one in batch}) == 1
-        transaction = self._hub.store.at_once if single else self._hub.store.transaction
+        transaction = self._at_once.transaction if single else self._hub.store.transaction
         try:
             return self._append(batch, append_new, transaction)
         except NotNew:
-            return self._append(batch, append_events, self._hub.store.transaction)
+            pass
+        except sa.exc.DBAPIError as error:
+            # A kept connection is not asked first whether it still leads anywhere.
+            if not (single and error.connection_invalidated):
+                raise
+        return self._append(batch, append_events, self._hub.store.transaction)
 
     def _append(
         self, batch: Sequence[Waiting], append: Append, transaction: Transaction

@@ -60,17 +60,6 @@ class Store:
         self.commits[threading.get_ident()] += 1
 
     @contextmanager
-    def at_once(self) -> Iterator[Connection]:
-        """A connection for a single statement, which is a transaction by itself."""
-        if self.embedded:
-            with self.transaction() as connection:
-                yield connection
-            return
-        with self.engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
-        self.commits[threading.get_ident()] += 1
-
-    @contextmanager
     def side_transaction(self) -> Iterator[Connection]:
         """A small write transaction that waits for no job's connection."""
         if self.embedded:
@@ -114,6 +103,40 @@ class Store:
         if self._lock_file is not None:
             self._lock_file.close()
             self._lock_file = None
+
+
+class AtOnce:
+    """For one thread: transactions of a single statement, on a connection that stays open.
+
+    To take one from the pool means to ask the server first whether it is still there.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept: Connection | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection on which a statement commits by itself; on SQLite a usual transaction."""
+        if self._store.embedded:
+            with self._store.transaction() as connection:
+                yield connection
+            return
+        if self._kept is None:
+            opened = self._store.engine.connect()
+            self._kept = opened.execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            yield self._kept
+        except BaseException:
+            self.close()
+            raise
+        self._store.commits[threading.get_ident()] += 1
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
 
 def database_time(connection: Connection) -> float:

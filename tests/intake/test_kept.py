@@ -177,6 +177,19 @@ def test_while_the_store_is_away_senders_are_asked_to_come_again(
         assert list(here.kept()) == ["before", "again"]
 
 
+@pytest.mark.postgres
+def test_a_connection_that_broke_meanwhile_costs_no_sender_an_answer(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    with edge(Desk(tmp_path / "hub", postgres_url)) as here, Sender(here.port) as sender:
+        assert sender.send(BODY, "before").status == 200
+        assert sender.send(BODY, "warm").status == 200
+        with _away(postgres_url):
+            pass
+        assert sender.send(BODY, "after").status == 200
+        assert list(here.kept()) == ["before", "warm", "after"]
+
+
 def test_an_event_that_cannot_be_kept_does_not_take_others_along(
     here: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
