@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -108,6 +109,7 @@ def _bring_up(
         hub.start_jobs("serve")
         parts.enter_context(_ticking(hub))
         parts.enter_context(_workers(options.dir, options.workers - 1))
+    gc.enable()  # `hub.api.__main__` switched it off
     host, port = options.host, listener.getsockname()[1]
     parts.enter_context(_announced(hub.deployment, host, port))
     _say(render("serve.address", {"url": f"http://{host}:{port}"}, options.lang))
