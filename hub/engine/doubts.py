@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hub.engine.letters import write_letter
-from hub.engine.settlement import RunCounts, backoff, settle
+from hub.engine.settlement import RunCounts, ask_a_person, backoff, settle
 from hub.sdk.errors import AuthError, ConfigError, HubError, OutcomeUnknown, TransientError
 from hub.sdk.records import Outcome, Receipt
 from hub.sdk.sinks import SinkWriter
 from hub.store import deliveries
-from hub.store.dead_letters import DeadLetterKind, put_dead_letters
 from hub.store.deliveries import Intent, IntentState
 from hub.store.rows import plain_text
 
@@ -82,13 +80,10 @@ def _wish_again(hub: Hub, intent: Intent) -> None:
 
 def _ask_a_person(hub: Hub, intent: Intent, reason: str = "") -> None:
     """Nothing can tell whether the write landed: open a review case, never send blindly."""
-    now, counts = hub.now_ms(), RunCounts()
+    counts = RunCounts()
     receipt = Receipt(intent.target_key, Outcome.UNKNOWN, reason=reason)
     with hub.store.transaction() as connection:
         deliveries.lock_sink(connection, intent.sink_ref)
-        for one in deliveries.still_open(connection, [intent]):
-            deliveries.put_aside(connection, one, reason or "no look-up")
-            case = write_letter(one, receipt, "delivery.no_look_up", DeadLetterKind.REVIEW)
-            put_dead_letters(connection, [case], now)
-            counts.add(one, "refused")
-        counts.write(connection, now)
+        left = deliveries.still_open(connection, [intent])
+        ask_a_person(connection, [(one, receipt) for one in left], counts, hub.now_ms())
+        counts.write(connection, hub.now_ms())

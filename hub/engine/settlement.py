@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from hub.engine.letters import write_letter
 from hub.engine.references import sink_items_arrived
 from hub.engine.sending import Result
-from hub.sdk.records import Op, Outcome
+from hub.sdk.records import Op, Outcome, Safety
 from hub.sdk.sinks import SinkWriter
 from hub.store import deliveries, ledger
 from hub.store.dead_letters import DeadLetterKind, put_dead_letters, settle_replayed
@@ -203,7 +203,10 @@ def _doubt(
         return counted and _spent(one) and sink.repeatable(one.op, one.target_id)
 
     spent = [result for result in results if gives_up(result[0])]
-    _refuse(connection, sink_ref, spent, counts, now_ms, "delivery.gave_up")
+    made = [result for result in spent if _made_by_key(sink, result[0])]
+    ask_a_person(connection, made, counts, now_ms, "delivery.unanswered")
+    rest = [result for result in spent if not _made_by_key(sink, result[0])]
+    _refuse(connection, sink_ref, rest, counts, now_ms, "delivery.gave_up")
     alike: dict[tuple[int, str, bool], list[Intent]] = {}
     for intent, receipt in results:
         if not gives_up(intent):
@@ -214,6 +217,27 @@ def _doubt(
         wait = backoff(attempts) if repeatable else sink.visibility_lag
         due = now_ms + int(wait * 1000)
         deliveries.doubt(connection, intents, due, reason, attempts=int(counted))
+
+
+def ask_a_person(
+    connection: Connection,
+    results: Sequence[Result],
+    counts: RunCounts,
+    now_ms: int,
+    code: str = "delivery.no_look_up",
+) -> None:
+    """Nothing can tell whether the writes landed: open review cases, never send blindly."""
+    for one, receipt in results:
+        deliveries.put_aside(connection, one, receipt.reason or code)
+        case = write_letter(one, receipt, code, DeadLetterKind.REVIEW)
+        put_dead_letters(connection, [case], now_ms)
+        counts.add(one, "refused")
+
+
+def _made_by_key(sink: SinkWriter, intent: Intent) -> bool:
+    """A creation that only its own key makes safe: the next version would be a second one."""
+    creates = intent.op == Op.UPSERT and intent.target_id is None
+    return creates and sink.safety is Safety.IDEMPOTENCY_KEY
 
 
 def _spent(intent: Intent) -> bool:
