@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
             print(f"bench kill: {store}: {problem}", file=sys.stderr)
             return 1
         found[store] = entry
-        _save(found, before, full=options.kills >= KILLS)
+        keep(found, before, full=options.kills >= KILLS)
     if options.json:
         print(json.dumps({"machine": before, "stores": found}, ensure_ascii=False))
     show(outcomes, console)
@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
     return int(not good or not all(good))
 
 
-def _save(found: dict[str, Any], before: dict[str, Any], *, full: bool) -> None:
+def keep(found: dict[str, Any], before: dict[str, Any], *, full: bool) -> None:
     """Keep what was found; beside what another full run found of the other store."""
     path = machine.RESULTS / ("kill.json" if full else "kill.local.json")
     kept = json.loads(path.read_text("utf-8")) if full and path.exists() else {}
