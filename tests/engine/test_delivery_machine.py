@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from hub.engine import delivery
+from hub.engine import delivery, settlement
 from hub.engine.planning import plan_run
 from hub.engine.replay import replay_letters
 from hub.engine.replay_requests import Wanted, ask_replay, ask_replays, discard_one
@@ -171,7 +171,7 @@ class Deliveries(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = ExitStack()
-        self.world.enter_context(_inline_calls())
+        self.world.enter_context(_in_small())
         _empty(self.hub)
         self.target = Target(safety=self.safety, batch=self.batch, can_find=self.can_find)
         self.target.visibility_lag = 1.0
@@ -354,13 +354,12 @@ def _empty(hub: PaperHub) -> None:
 
 
 @contextmanager
-def _inline_calls() -> Iterator[None]:
-    real = delivery.ThreadPoolExecutor
-    delivery.ThreadPoolExecutor = _Inline  # type: ignore[assignment,misc]
-    try:
+def _in_small() -> Iterator[None]:
+    """Calls in order, and few enough tries that giving up is no rare case."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delivery, "ThreadPoolExecutor", _Inline)
+        patch.setattr(settlement, "MAX_ATTEMPTS", 3)
         yield
-    finally:
-        delivery.ThreadPoolExecutor = real  # type: ignore[misc]
 
 
 class Upserts(Deliveries):
