@@ -106,7 +106,7 @@ class Face:
 
     def say(self, text: str) -> None:
         """One line for the person at the terminal; standard output is for data."""
-        typer.echo(text, err=True)
+        typer.echo(_harmless(text), err=True)
 
     def complain(self, message: str) -> None:
         """One error line."""
@@ -161,8 +161,13 @@ def _login() -> str:
 
 def one_line(text: str) -> str:
     """Text of other systems as a terminal may show it: no escape codes, no line of its own."""
-    line = " ".join(text.split())
-    return line if line.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in line)
+    return _harmless(" ".join(text.split()))
+
+
+def _harmless(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
 
 
 def _cell(value: object) -> str:

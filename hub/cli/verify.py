@@ -102,6 +102,8 @@ def _judge(face: Face, report: Row) -> None:
     if report["repaired"] is not None:
         face.say(face.text("verify.repaired", flow=flow, number=report["repaired"]))
     if any(counts[kind] for kind in KINDS):
-        raise face.fail("verify.differs", **{name: counts[name] for name in KINDS}, flow=flow)
+        repairable = counts["missing"] or counts["different"]
+        code = "verify.differs" if repairable else "verify.differs_extra"
+        raise face.fail(code, **{name: counts[name] for name in KINDS}, flow=flow)
     if counts["stopped"]:
         face.say(face.text("verify.stopped_rows", flow=flow, number=counts["stopped"]))

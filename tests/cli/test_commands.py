@@ -163,6 +163,7 @@ def test_verify_lists_the_differences_and_exits_with_1(
     lines = hub("flow", "verify", "shop_items", "--json")
     assert lines.code == 1
     assert "1 extra" in lines.errors[0]
+    assert "--repair" not in lines.errors[0]  # it writes, it takes nothing away
     rows = [msgspec.json.decode(line) for line in lines.out.splitlines()]
     assert [row["kind"] for row in rows] == ["extra", "summary"]
     assert (rows[0]["key"], rows[0]["reason"]) == (str(TOTAL - 1), "gone")
