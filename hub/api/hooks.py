@@ -41,6 +41,8 @@ MOST_HELD = 64_000_000
 _BODY_SECONDS = 30.0
 _ANSWER_SECONDS = 25.0
 _ASK_AGAIN_SECONDS = 1.0
+_LOOK_SECONDS = 2.0
+"""How long a secret may be used that another process has changed."""
 _CLOSED_RETRY = 60.0
 _STORE_RETRY = 5.0
 _DRAINED = 50_000_000
@@ -103,6 +105,7 @@ class HookEdge:
         self._language = language
         self._doors: dict[str, Door] = {}
         self._closed: dict[str, tuple[float, HubError]] = {}
+        self._looked_at: dict[str, float] = {}
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,7 +153,11 @@ class HookEdge:
         door = self._doors.get(name)
         if door is None or door.session is not self._hub.opened_session(name):
             return None
-        return door
+        now = self._hub.clock.monotonic()
+        if now - self._looked_at.get(name, now) < _LOOK_SECONDS:
+            return door
+        self._looked_at[name] = now
+        return None
 
     async def _find_door(self, name: str, path: str) -> Door:
         """Open the session of a connection. Off the event loop: files and the store are read."""
@@ -159,6 +166,7 @@ class HookEdge:
             self._closed.pop(name, None)
             raise ConfigError("intake.unknown", path=path)
         now = self._hub.clock.monotonic()
+        self._looked_at[name] = now
         ask_at, reason = self._closed.get(name, (now, None))
         if reason is not None and now < ask_at:
             raise _copy(reason)
@@ -179,7 +187,17 @@ class HookEdge:
         return door
 
     def _make_door(self, name: str) -> Door:
+        """The door as settings and secrets are now, whoever has changed them."""
+        with suppress(HubError):  # the old files stay
+            self._hub.refresh()
+        try:
+            self._hub.renew_if_changed(name)
+        except HubError:
+            self._hub.renew_session(name)  # as it is now it says what is wrong
         session = self._hub.session(name)
+        known = self._doors.get(name)
+        if known is not None and known.session is session:
+            return known
         receiver = session.hook()
         said = receiver.hook.answer
         if said.body is None or isinstance(said.body, str):

@@ -68,9 +68,8 @@ def drain_sink(hub: Hub, sink_ref: str) -> None:
             _nap(hub, left)
     except (ConfigError, AuthError) as error:
         log.warning("%s: deliveries wait: %s", sink_ref, error)
-        if isinstance(error, AuthError):
-            hub.renew_if_changed(connection_name)
-        left = OPERATOR_WAIT
+        renewed = isinstance(error, AuthError) and hub.renew_if_changed(connection_name)
+        left = 0.0 if renewed else OPERATOR_WAIT
     if left is not None and not hub.stopping:
         with hub.store.transaction() as connection:
             wake_later(hub, connection, sink_ref, max(left - _EARLY, _NAP))

@@ -16,6 +16,7 @@ from hub.engine.durable import Durable
 from hub.engine.flows import Catalogue
 from hub.engine.gate import gate_for
 from hub.engine.intake import Intake
+from hub.engine.renewal import wake_waiting
 from hub.engine.replay import replay_letters
 from hub.engine.sweep import Sweeper, sweep
 from hub.engine.sync import run_flow
@@ -112,13 +113,19 @@ class Hub:
                 self._retired.append(old)  # a job may be using it
                 self.tokens.forget(old.connection.account)
         self.breaker.forgive(name)
+        wake_waiting(self, name)
 
-    def renew_if_changed(self, name: str) -> None:
-        """After refused credentials: another process may have been given new ones."""
+    def renew_if_changed(self, name: str) -> bool:
+        """After refused credentials: another process may have been given new ones.
+
+        True when it was; the connection's next job uses them.
+        """
         with self._lock:
             old = self._sessions.get(name)
-        if old is not None and dict(old.connection.config) != dict(self.connection(name).config):
-            self.renew_session(name)
+        if old is None or dict(old.connection.config) == dict(self.connection(name).config):
+            return False
+        self.renew_session(name)
+        return True
 
     def refresh(self) -> None:
         """Take over edited connections, connectors, flows and lookup tables.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from hub.engine.inbox import Retention
 from hub.engine.planning import queue_run
 from hub.engine.reconcile import end_stranded
 from hub.engine.references import find_arrived
+from hub.engine.renewal import LOOK_SECONDS, Renewals
 from hub.engine.replay import sweep_replays
 from hub.engine.replay_writes import settle_stranded
 from hub.engine.unhold import sweep_held
@@ -58,6 +60,7 @@ class Sweeper:
             self._forget_webhooks,
             Retention(hub).round,
         )
+        self._renewals = Renewals(hub)
         self._webhooks_from = float("-inf")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="hub-sweeper", daemon=True)
@@ -71,8 +74,13 @@ class Sweeper:
             self._thread.join(timeout=10)
 
     def _loop(self) -> None:
-        while not self._stop.wait(SWEEP_SECONDS):
-            for duty in self._duties:
+        swept = time.monotonic()
+        while not self._stop.wait(min(LOOK_SECONDS, SWEEP_SECONDS)):
+            duties = [self._renewals.round]
+            if time.monotonic() - swept >= SWEEP_SECONDS:
+                swept = time.monotonic()
+                duties += self._duties
+            for duty in duties:
                 try:
                     duty()
                 except (HubError, sa.exc.SQLAlchemyError) as error:

@@ -36,6 +36,7 @@ from hub.engine.reconcile import (
 )
 from hub.engine.references import held_items, keep_waits, lock_targets, resolve
 from hub.engine.removals import remove_missing, said_gone, targets_in_use
+from hub.engine.renewal import source_renewed
 from hub.engine.wakes import wake_sink
 from hub.engine.webhooks.wakes import wake_subscriptions
 from hub.mapping import fields_seen
@@ -87,7 +88,7 @@ def run_flow(hub: Hub, run_id: int) -> None:
     except LostRace:
         log.info("run %d: another worker went on with it", run_id)
     except HubError as error:
-        wait = _worth_waiting(hub, error)
+        wait = _worth_waiting(hub, run, error)
         if wait is None:
             _fail(hub, run, error)
         else:
@@ -394,12 +395,14 @@ def _next_state(flow: Flow) -> RunState:
     return RunState.DELIVERING if flow.mapping.group is None else RunState.GROUPING
 
 
-def _worth_waiting(hub: Hub, error: HubError) -> float | None:
+def _worth_waiting(hub: Hub, run: Run, error: HubError) -> float | None:
     """Seconds after which the job should come back; None when the run has failed.
 
     A connection that is left alone, or one whose system asked for a pause, says nothing about
-    the run.
+    the run; neither do credentials that were renewed meanwhile.
     """
+    if isinstance(error, AuthError):
+        return 0.0 if source_renewed(hub, run) else None
     if not isinstance(error, TransientError) or error.retry_after is None:
         return None
     left_alone = error.code == "http.breaker_open" or error.retry_after > hub.gate.patience

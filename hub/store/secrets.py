@@ -69,6 +69,15 @@ def has_secret(connection: Connection, connection_id: str, field: str) -> bool:
     return connection.execute(statement).first() is not None
 
 
+def secrets_changed_at(connection: Connection) -> dict[str, int]:
+    """When a secret of each connection was last set, in milliseconds; needs no key."""
+    newest = sa.func.max(secret.c.updated_at)
+    found = connection.execute(
+        sa.select(secret.c.connection_id, newest).group_by(secret.c.connection_id)
+    )
+    return {name: int(at) for name, at in found}
+
+
 def forget_secret(connection: Connection, connection_id: str, field: str) -> None:
     """Delete a secret that is of no more use; needs no key."""
     connection.execute(secret.delete().where(_row(connection_id, field)))
