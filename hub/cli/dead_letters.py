@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hub.cli.face import Face, face_of, one_line
+from hub.cli.letter_filters import Filters, InState, takes_filters
 from hub.cli.options import AsJson, Limit
 
 if TYPE_CHECKING:
@@ -15,26 +16,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Records and deliveries that need a look.", no_args_is_help=True)
 
-Kind = Literal["record", "held", "delivery", "review"]
-State = Literal["open", "replaying", "resolved", "discarded", "all"]
-
-OfFlow = Annotated[str | None, typer.Option("--flow", help="Only of this flow.")]
-OfConnection = Annotated[
-    str | None, typer.Option("--connection", help="Only from or to this connection.")
-]
-OfSink = Annotated[str | None, typer.Option("--sink", help="Only to this sink, e.g. crm/customer.")]
-OfKind = Annotated[Kind | None, typer.Option("--kind", help="Only of this kind.")]
-OfField = Annotated[str | None, typer.Option("--field", help="Only about this field.")]
-OfCode = Annotated[str | None, typer.Option("--code", help="Only with this error code.")]
-OfVendorCode = Annotated[
-    str | None, typer.Option("--vendor-code", help="Only with this code of the target.")
-]
-WithText = Annotated[str | None, typer.Option("--text", help="Only with this in a key.")]
-Since = Annotated[
-    str | None, typer.Option("--since", metavar="TIME", help="Opened since: a time, or 24h.")
-]
-Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Opened before.")]
-InState = Annotated[State, typer.Option("--state", help="Which ones.")]
 LetterId = Annotated[str, typer.Argument(metavar="ID", help="As listed.")]
 MaybeId = Annotated[str | None, typer.Argument(metavar="[ID]", help="As listed.")]
 All = Annotated[bool, typer.Option("--all", help="Every open letter that the filters name.")]
@@ -45,19 +26,11 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="Only ask for it.")]
 
 
 @app.command("list")
+@takes_filters
 def list_letters(
     context: typer.Context,
-    flow: OfFlow = None,
-    connection: OfConnection = None,
-    sink: OfSink = None,
-    kind: OfKind = None,
+    filters: Filters,
     state: InState = "open",
-    field: OfField = None,
-    code: OfCode = None,
-    vendor_code: OfVendorCode = None,
-    text: WithText = None,
-    since: Since = None,
-    until: Until = None,
     after: Annotated[
         str | None, typer.Option("--after", metavar="PLACE", help="Go on behind a page.")
     ] = None,
@@ -66,10 +39,7 @@ def list_letters(
 ) -> None:
     """Dead letters, newest first: what stopped, where and why."""
     face = face_of(context)
-    filters = _filters(
-        flow=flow, connection=connection, sink=sink, kind=kind, state=state, field=field,
-        code=code, vendor_code=vendor_code, text=text, since=since, until=until,
-    )  # fmt: skip
+    filters["state"] = state
     with face.operations() as operations:
         rows, following = _collect(operations, filters, limit, after)
     if as_json:
@@ -107,35 +77,26 @@ def show(context: typer.Context, letter: LetterId, as_json: AsJson = False) -> N
 
 
 @app.command("summary")
+@takes_filters
 def summary(
     context: typer.Context,
-    flow: OfFlow = None,
-    connection: OfConnection = None,
-    sink: OfSink = None,
-    kind: OfKind = None,
+    filters: Filters,
     state: InState = "open",
-    field: OfField = None,
-    code: OfCode = None,
-    vendor_code: OfVendorCode = None,
-    text: WithText = None,
-    since: Since = None,
-    until: Until = None,
     as_json: AsJson = False,
 ) -> None:
     """How many letters for which reason."""
     face = face_of(context)
-    filters = _filters(
-        flow=flow, connection=connection, sink=sink, kind=kind, state=state, field=field,
-        code=code, vendor_code=vendor_code, text=text, since=since, until=until,
-    )  # fmt: skip
+    filters["state"] = state
     with face.operations() as operations:
         found = operations.count_dead_letters(filters)
     _print_reasons(face, found, as_json=as_json)
 
 
 @app.command("replay")
+@takes_filters
 def replay(
     context: typer.Context,
+    filters: Filters,
     letter: MaybeId = None,
     edit: Annotated[
         Path | None,
@@ -155,16 +116,6 @@ def replay(
         str | None, typer.Option("--target-id", help="The id it has there (with --landed).")
     ] = None,
     every: All = False,
-    flow: OfFlow = None,
-    connection: OfConnection = None,
-    sink: OfSink = None,
-    kind: OfKind = None,
-    field: OfField = None,
-    code: OfCode = None,
-    vendor_code: OfVendorCode = None,
-    text: WithText = None,
-    since: Since = None,
-    until: Until = None,
     per_second: Annotated[
         float | None, typer.Option("--per-second", metavar="N", help="No more than this.")
     ] = None,
@@ -177,10 +128,6 @@ def replay(
     from hub.cli import replays
 
     face = face_of(context)
-    filters = _filters(
-        flow=flow, connection=connection, sink=sink, kind=kind, field=field,
-        code=code, vendor_code=vendor_code, text=text, since=since, until=until,
-    )  # fmt: skip
     one = {"edit": edit, "set": changes, "target_id": target_id}
     many = {"per_second": per_second, "dry_run": dry_run or None, **filters}
     _one_or_all(face, letter, every=every, one=one, many=many)
@@ -235,31 +182,19 @@ def list_replays(
 
 
 @app.command("discard")
+@takes_filters
 def discard(
     context: typer.Context,
+    filters: Filters,
     letter: MaybeId = None,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why; the audit keeps it.")
     ] = "",
     every: All = False,
-    flow: OfFlow = None,
-    connection: OfConnection = None,
-    sink: OfSink = None,
-    kind: OfKind = None,
-    field: OfField = None,
-    code: OfCode = None,
-    vendor_code: OfVendorCode = None,
-    text: WithText = None,
-    since: Since = None,
-    until: Until = None,
     as_json: AsJson = False,
 ) -> None:
     """Leave a letter out for good; with --all every one that matches."""
     face = face_of(context)
-    filters = _filters(
-        flow=flow, connection=connection, sink=sink, kind=kind, field=field,
-        code=code, vendor_code=vendor_code, text=text, since=since, until=until,
-    )  # fmt: skip
     _one_or_all(face, letter, every=every, one={}, many=filters)
     with face.operations() as operations:
         if letter is not None:
@@ -272,10 +207,6 @@ def discard(
         face.print_json(found)
     else:
         face.say(face.text("letter.were_discarded", number=number))
-
-
-def _filters(**given: str | None) -> dict[str, str | None]:
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _one_or_all(
@@ -292,7 +223,7 @@ def _one_or_all(
 
 
 def _collect(
-    operations: Operations, filters: dict[str, str | None], limit: int, after: str | None
+    operations: Operations, filters: Filters, limit: int, after: str | None
 ) -> tuple[list[dict[str, Any]], str | None]:
     """A full page: one that a narrow filter left short is gone on with."""
     rows: list[dict[str, Any]] = []

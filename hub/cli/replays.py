@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hub.cli.face import Face
+from hub.cli.letter_filters import Filters
 from hub.engine.operations import LocalOperations
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def replay_one(face: Face, letter: str, wanted: Row, seconds: float, *, as_json:
 
 
 def replay_all(
-    face: Face, filters: dict[str, str | None], per_second: float | None, seconds: float,
+    face: Face, filters: Filters, per_second: float | None, seconds: float,
     *, as_json: bool,
 ) -> None:  # fmt: skip
     """Take up all letters that match and follow it. Raises Failed when it did not end well."""

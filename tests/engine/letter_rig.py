@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import pytest
 
 from hub.engine.hub import Hub
 from hub.engine.operations import LocalOperations
+from hub.sdk.testing import Fault
 from tests.engine.conftest import Rig
 
 FLOW = "send"
@@ -71,3 +75,42 @@ def replay_all(hub: Hub, **filters: str) -> dict[str, Any]:
     asked = {"flow": FLOW, **filters}
     replay = ops.replay_letters(asked, None, dry_run=False, actor=ME)
     return settled(ops, replay["id"], 60)
+
+
+def only_letter(hub: Hub, **filters: str) -> dict[str, Any]:
+    """The one letter there is."""
+    (found,) = LocalOperations(hub).dead_letters(filters, 10)["items"]
+    letter: dict[str, Any] = found
+    return letter
+
+
+# --- where tests begin ------------------------------------------------------------------------
+
+
+def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries and look-ups follow each other at once."""
+    monkeypatch.setattr("hub.engine.settlement.FIRST_WAIT", 0.1)
+    monkeypatch.setattr("hub.sdk.sinks.SinkWriter.visibility_lag", 0.2)
+
+
+@contextmanager
+def with_refused(rig: Rig) -> Iterator[tuple[Hub, str]]:
+    """A hub with one letter: the CRM refused the first material, and would take it now."""
+    send_to(rig, "customer")
+    (code,) = spoil(rig, name="REJECT me")
+    rig.run(FLOW)
+    with rig.open() as hub:
+        yield hub, code
+
+
+@contextmanager
+def with_doubtful(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Hub, dict[str, Any]]]:
+    """A ticket that landed although its answer was lost, in a sink that cannot be searched."""
+    monkeypatch.setattr("hub.sdk.sinks.SinkWriter.can_find", False)
+    send_to(rig, "ticket")
+    rig.crm.misbehave(Fault.LOST_ANSWER, "/api/v1/tickets", method="POST", times=1)
+    assert rig.run(FLOW, seconds=60).counts["refused"] == 1
+    with rig.open() as hub:
+        yield hub, only_letter(hub)

@@ -18,37 +18,29 @@ from tests.engine.letter_rig import (
     FLOW,
     ME,
     materials,
+    only_letter,
     replay_all,
     replay_one,
     send_to,
     settled,
+    shorten_waits,
     spoil,
     until,
+    with_doubtful,
+    with_refused,
 )
 
 
 @pytest.fixture
 def rig(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    """A deployment whose flow `send` writes 30 materials; short waits."""
-    monkeypatch.setattr("hub.engine.settlement.FIRST_WAIT", 0.1)
-    monkeypatch.setattr("hub.sdk.sinks.SinkWriter.visibility_lag", 0.2)
+    shorten_waits(monkeypatch)
     return rig
 
 
 @pytest.fixture
 def refused(rig: Rig) -> Iterator[tuple[Hub, str]]:
-    """A hub with one letter: the CRM refused the first material, and would take it now."""
-    send_to(rig, "customer")
-    (code,) = spoil(rig, name="REJECT me")
-    rig.run(FLOW)
-    with rig.open() as hub:
-        yield hub, code
-
-
-def only_letter(hub: Hub, **filters: str) -> dict[str, Any]:
-    (found,) = LocalOperations(hub).dead_letters(filters, 10)["items"]
-    letter: dict[str, Any] = found
-    return letter
+    with with_refused(rig) as made:
+        yield made
 
 
 # --- records ----------------------------------------------------------------------------------
@@ -289,13 +281,8 @@ def test_a_change_given_up_that_may_have_landed_is_replayed_as_it_is_or_not_at_a
 
 @pytest.fixture
 def doubtful(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Hub, dict[str, Any]]]:
-    """A ticket that landed although its answer was lost, in a sink that cannot be searched."""
-    monkeypatch.setattr("hub.sdk.sinks.SinkWriter.can_find", False)
-    send_to(rig, "ticket")
-    rig.crm.misbehave(Fault.LOST_ANSWER, "/api/v1/tickets", method="POST", times=1)
-    assert rig.run(FLOW, seconds=60).counts["refused"] == 1
-    with rig.open() as hub:
-        yield hub, only_letter(hub)
+    with with_doubtful(rig, monkeypatch) as made:
+        yield made
 
 
 def test_a_doubtful_write_is_not_replayed_without_a_decision(
