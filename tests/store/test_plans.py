@@ -76,7 +76,7 @@ ASKED: dict[str, tuple[Callable[[Connection], Any], set[tuple[str, str]]]] = {
         lambda c: dead_letters.resolve_dead_letters(c, "f", ["k"], 1),
         {LETTER},
     ),
-    "a claim": (claim, {LINK, DELIVERY, INTENT}),
+    "a claim": (claim, {LINK, DELIVERY}),
     "a wish given back": (give_back, {LINK, DELIVERY, INTENT}),
     "a settlement": (settle, {LINK, DELIVERY, INTENT, LETTER}),
     "an arrival": (arrive, {WAITING}),
@@ -123,3 +123,27 @@ def plans_of(store: Store, call: Callable[[Connection], Any]) -> list[list[str]]
             for text, given in seen
             if text.lstrip().startswith(("SELECT", "UPDATE", "DELETE"))
         ]
+
+
+def test_a_claim_on_postgresql_does_not_compare_every_delivery_with_every_open_write(
+    postgres_url: str,
+) -> None:
+    store = open_store(postgres_url)
+    migrate(store)
+    seen: list[tuple[str, Any]] = []
+    with store.transaction() as connection:
+        wishes = [{**WISH, "target_key": f"k{n}", "source_key": f"k{n}"} for n in range(600)]
+        deliveries.put_deliveries(connection, "crm/a", wishes, 1)
+        deliveries.claim(connection, "crm/a", 300, "me", 5)
+        sa.event.listen(
+            connection,
+            "before_cursor_execute",
+            lambda _c, _k, text, given, *_: seen.append((text, given)),
+        )
+        assert len(deliveries.claim(connection, "crm/a", 300, "me", 5)) == 300
+        text, given = next(one for one in seen if "ORDER BY hub_delivery.due_at" in one[0])
+        driver: Any = connection.connection.driver_connection
+        plan = "\n".join(row[0] for row in driver.execute(f"EXPLAIN {text}", given))
+    store.close()
+    assert "hashed SubPlan" in plan
+    assert "Nested Loop" not in plan
