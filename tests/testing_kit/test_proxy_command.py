@@ -71,10 +71,16 @@ def test_the_control_of_a_fake_behind_it_stays_in_reach(client: httpx.Client) ->
         ({"fault": "drip", "times": "two"}, "TypeError"),
         ({"fault": "drip", "after": -1}, "after -1"),
         ({"fault": "drip", "chance": 0}, "chance 0"),
+        ({"fault": "reset", "path": 5}, "path 5"),
+        ({"fault": "status", "status": 503}, "misbehave has no 'status'"),
+        ({"fault": "status", "options": {"status": 99}}, "status 99"),
+        ({"fault": "status", "options": {"status": "no"}}, "status 'no'"),
+        ({"fault": "status", "options": [503]}, "JSON objects"),
+        ([], "JSON objects"),
     ],
 )
 def test_a_wrong_order_is_refused_with_a_reason(
-    client: httpx.Client, order: dict[str, object], reason: str
+    client: httpx.Client, order: object, reason: str
 ) -> None:
     answer = client.post("/_proxy/misbehave", json=order)
     assert answer.status_code == 400
@@ -95,3 +101,11 @@ def test_wrong_usage_is_one_clear_line_and_exit_code_2(arguments: list[str], wor
     assert done.returncode == 2
     assert words in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000])
+def test_an_order_that_is_no_json_is_refused_and_breaks_nothing(
+    client: httpx.Client, body: bytes
+) -> None:
+    answer = client.post("/_proxy/misbehave", content=body)
+    assert (answer.status_code, answer.json()["ok"]) == (400, False)

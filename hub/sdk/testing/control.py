@@ -22,6 +22,13 @@ import msgspec
 from hub.sdk.testing.messages import Request, Response
 from hub.sdk.testing.misbehaving import Misbehaving
 
+_WHEN = ("path", "method", "times", "after", "options")
+_WORDS = {
+    "misbehave": ("fault", "chance", *_WHEN),
+    "alter": ("name", *_WHEN),
+    "do": ("name", "options"),
+}
+
 
 def control(server: Misbehaving, request: Request) -> Response:
     """The answer to a request for control; 400 with the reason for a wrong order."""
@@ -29,10 +36,23 @@ def control(server: Misbehaving, request: Request) -> Response:
     try:
         if request.method == "GET":
             return _show(server, action, request)
-        given: dict[str, Any] = request.json() if request.body else {}
+        given = _understood(action, request.json() if request.body else {})
         return Response(json={"ok": True, "result": _order(server, action, given)})
-    except (ValueError, TypeError, KeyError, msgspec.DecodeError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, msgspec.DecodeError) as error:
         return Response(400, json={"ok": False, "reason": f"{type(error).__name__}: {error}"})
+
+
+def _understood(action: str, given: Any) -> dict[str, Any]:
+    """An order whose every word means something: a fault that never comes would prove nothing."""
+    known = _WORDS.get(action, ())
+    if not isinstance(given, dict) or not isinstance(given.get("options", {}), dict):
+        raise ValueError("an order and its options are JSON objects")
+    for name in given:
+        if known and name not in known:
+            raise ValueError(f"{action} has no {name!r}; known: {sorted(known)}")
+    if not isinstance(given.get("path"), str | None):
+        raise ValueError(f"path {given['path']!r} is no text")
+    return given
 
 
 def _show(server: Misbehaving, action: str, request: Request) -> Response:

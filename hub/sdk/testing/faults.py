@@ -105,6 +105,9 @@ def misbehaviour(fault: Fault | str, options: Mapping[str, Any]) -> Misbehaviour
     for name in options:
         if name not in known:
             raise ValueError(f"{kind.value} has no option {name!r}; known: {sorted(known)}")
+    status = options.get("status", 200)
+    if type(status) is not int or not 200 <= status <= 599:
+        raise ValueError(f"status {status!r} is not between 200 and 599")
     return Misbehaviour(kind, {**known, **options})
 
 
