@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 
 from hub.api.app import create_app
 from hub.api.problems import MAX_BODY
+from hub.api.server import listen
 from hub.engine.deployment import create_deployment
 from hub.engine.hub import Hub, open_hub
 from hub.engine.statistics import prometheus_text
@@ -102,6 +104,17 @@ def test_a_call_without_the_token_is_refused(call: Client, header: str) -> None:
     answer = call("GET", "/v1/flows", headers={"Authorization": header.encode("latin-1")})
     is_problem(answer, 401, "api.unauthorized")
     assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_answers_leave_at_once_on_a_connection_that_is_kept() -> None:
+    with (
+        listen("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert client.recv(1) == b""
 
 
 def test_what_is_not_there_is_hidden_without_the_token(call: Client) -> None:
