@@ -8,7 +8,7 @@ judges each write as it comes; the end says whether anything was lost.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -95,6 +95,9 @@ class Target(ScriptedSink):
     def _fate(self, write: Write, fault: str | None, at: int) -> Receipt:
         if fault == "partly" and at % 2:
             return Receipt(write.key, Outcome.RETRY, reason="busy")
+        if write.op is not Op.UPSERT:
+            self._do(write)
+            return Receipt(write.key, Outcome.WRITTEN)
         if fault == "refuses" and at == 0 and write.idempotency_key not in self.seen_keys:
             return Receipt(write.key, Outcome.REJECTED, code="no", reason="no")
         self._take(write)
@@ -118,7 +121,7 @@ class Target(ScriptedSink):
             self.wrong.append(f"{write.key} went to {write.target_id}")
         if history and value < history[-1]:
             self.wrong.append(f"{write.key}: {value} came behind {history[-1]}")
-        if not history or value != history[-1]:
+        if not history or value != history[-1] or not self.active.get(write.key):
             history.append(value)
         elif self.safety is Safety.IDEMPOTENCY_KEY:
             self.wrong.append(f"{write.key}: {value} twice under two keys")
@@ -178,6 +181,7 @@ class Deliveries(RuleBasedStateMachine):
         self.hub.sink = self.target
         self.versions = itertools.count(1)
         self.source: dict[str, int] = {}
+        self.gone: set[str] = set()
 
     @initialize()
     def all_is_there(self) -> None:
@@ -190,6 +194,12 @@ class Deliveries(RuleBasedStateMachine):
     def change(self, keys: set[str]) -> None:
         for key in sorted(keys):
             self.source[key] = next(self.versions)
+            self.gone.discard(key)
+
+    @rule(key=st.sampled_from(KEYS))
+    def remove(self, key: str) -> None:
+        self.source[key] = next(self.versions)
+        self.gone.add(key)
 
     @rule(faults=st.lists(st.sampled_from(FAULTS), min_size=1, max_size=4))
     def misbehave(self, faults: list[str]) -> None:
@@ -250,16 +260,18 @@ class Deliveries(RuleBasedStateMachine):
                 for key in connection.execute(sa.select(table.c.target_key)).scalars()
             }
         letters = {one["source_key"] for one in self._letters()}
-        read = {row["id"]: row["value"] for page in self.hub.stream.pages for row in page}
-        for key, value in read.items():
-            taken = self.target.taken.get(key, [])
-            there = bool(taken) and taken[-1] >= value
-            assert there or key in under_way or key in letters, key
+        for row in itertools.chain(*self.hub.stream.pages):
+            key = row["id"]
+            assert self._is_as(row) or key in under_way or key in letters, key
 
     def teardown(self) -> None:
         try:
             self.target.faults.clear()
+            self.read(None)
             self._settle()
+            left_out = {one["source_key"] for one in self._letters()}
+            rows = self._rows([key for key in KEYS if key not in left_out])
+            assert all(map(self._is_as, rows)), self.target
             self.change(set(KEYS))  # also what was discarded comes again with its next version
             self.read(None)
             self._settle()
@@ -272,10 +284,18 @@ class Deliveries(RuleBasedStateMachine):
         finally:
             self.world.close()
 
+    def _is_as(self, row: Mapping[str, Any]) -> bool:
+        """Whether the target has the row's version, or has it no more."""
+        key = row["id"]
+        if row["gone"]:
+            return not self.target.active.get(key)
+        same = key in self.target.objects and self.target.objects[key]["value"] == row["value"]
+        return same and self.target.active[key]
+
     # --- how ----------------------------------------------------------------------------------
 
     def _rows(self, keys: Sequence[str]) -> list[dict[str, Any]]:
-        return [{"id": key, "value": self.source[key]} for key in keys]
+        return [{"id": key, "value": self.source[key], "gone": key in self.gone} for key in keys]
 
     @contextmanager
     def _dying(self, point: tuple[str, int] | None) -> Iterator[None]:
@@ -388,7 +408,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PaperHub]:
         FLOW,
         f"flow: {FLOW}\nfrom: {{connection: paper, stream: row}}\n"
         "mapping: {key: [id], fields: {id: id, value: value}}\n"
-        "to: {connection: paper, sink: thing}\n",
+        "to: {connection: paper, sink: thing, delete: deactivate}\n",
     )
     with paper.paper(folder, folder.parent / "hub") as made:
         yield made
