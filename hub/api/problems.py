@@ -24,6 +24,7 @@ _UNPROCESSABLE = {
     "dead_letter.choice",
     "dead_letter.edit_form",
     "dead_letter.edit_key",
+    "dead_letter.edit_masked",
     "dead_letter.needs_filter",
     "dead_letter.needs_flow",
     "dead_letter.no_reason",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hub.engine.flows import Flow
 from hub.mapping import Way
 from hub.sdk.connection import Connection
-from hub.sdk.errors import HubError
+from hub.sdk.errors import ConfigError, HubError
 
 if TYPE_CHECKING:
     from hub.engine.hub import Hub
@@ -132,16 +132,67 @@ class MaskBook:
 
 
 def merge_masked(edited: Any, original: Any) -> Any:
-    """`edited` where what was left as `***` is what it was."""
-    if edited == MASK and original is not None:
+    """`edited` where what was left as `***` is what it was.
+
+    Raises ConfigError where a list has changed so that nobody can say what that was.
+    """
+    if _is_masked_text(edited, original):
         return original
     if isinstance(edited, dict) and isinstance(original, dict):
         return {name: merge_masked(item, original.get(name)) for name, item in edited.items()}
     if isinstance(edited, list) and isinstance(original, list):
-        rest = [None] * max(0, len(edited) - len(original))
-        pairs = zip(edited, [*original, *rest], strict=False)
-        return [merge_masked(item, old) for item, old in pairs]
+        return [merge_masked(item, _old(at, edited, original)) for at, item in enumerate(edited)]
     return edited
+
+
+def _old(at: int, edited: list[Any], original: list[Any]) -> Any:
+    """What an item of a list was before items came, went or changed places."""
+    item, same_length = edited[at], len(edited) == len(original)
+    if not _holds_mask(item) or (same_length and _fits(item, original[at])):
+        return original[at] if same_length else None
+    fitting = [old for old in original if _fits(item, old)]
+    if fitting and all(old == fitting[0] for old in fitting):
+        return fitting[0]
+    if same_length and not fitting:
+        return original[at]  # changed in its place
+    raise ConfigError("dead_letter.edit_masked", item=at + 1)
+
+
+def _holds_mask(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_mask(item) for item in value.values())
+    if isinstance(value, list):
+        return any(_holds_mask(item) for item in value)
+    return isinstance(value, str) and MASK in value
+
+
+def _is_masked_text(shown: Any, original: Any) -> bool:
+    """Whether `shown` is what people see of `original`: all of it masked, or a secret inside."""
+    if shown == MASK:
+        return original is not None
+    if not (isinstance(shown, str) and isinstance(original, str) and MASK in shown):
+        return False
+    begin, *inside, end = shown.split(MASK)
+    at, last = len(begin), len(original) - len(end)
+    for part in inside:  # the earliest place leaves the most room: a pattern would try them all
+        at = original.find(part, at + 1)
+        if at < 0:
+            return False
+        at += len(part)
+    return original.startswith(begin) and original.endswith(end) and at < last
+
+
+def _fits(shown: Any, original: Any) -> bool:
+    """Whether `shown` is `original` with some of it masked."""
+    if _is_masked_text(shown, original):
+        return True
+    if isinstance(shown, dict) and isinstance(original, dict):
+        same = shown.keys() == original.keys()
+        return same and all(_fits(item, original[name]) for name, item in shown.items())
+    if isinstance(shown, list) and isinstance(original, list):
+        same = len(shown) == len(original)
+        return same and all(map(_fits, shown, original))
+    return bool(shown == original)
 
 
 def _of_stream(connection: Connection, flow: Flow) -> Iterator[Way]:

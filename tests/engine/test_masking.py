@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from hub.engine.masking import MaskBook
+from hub.engine.masking import MASK, MaskBook, merge_masked
 from hub.engine.operations import LocalOperations
+from hub.sdk.errors import ConfigError
 from tests.engine.conftest import Rig
 from tests.engine.letter_rig import FLOW, ME, replay_one, spoil
 
@@ -137,3 +138,37 @@ def test_an_edit_never_reaches_the_audit(embedded: Rig) -> None:
     assert entries[0]["actor"] == ME
     assert entries[0]["details"]["fields"] == ["name"]
     assert CANARY not in _everything(embedded)
+
+
+A, B = {"sku": "A", "pin": "1111"}, {"sku": "B", "pin": "2222"}
+A_SHOWN, B_SHOWN = {"sku": "A", "pin": MASK}, {"sku": "B", "pin": MASK}
+
+
+@pytest.mark.parametrize(
+    ("edited", "meant"),
+    [
+        ([B_SHOWN], [B]),
+        ([B_SHOWN, A_SHOWN], [B, A]),
+        ([A_SHOWN, {"sku": "X", "pin": MASK}], [A, {"sku": "X", "pin": "2222"}]),
+        ([{"sku": "N", "pin": "3"}, A_SHOWN, B_SHOWN], [{"sku": "N", "pin": "3"}, A, B]),
+    ],
+)
+def test_what_is_masked_in_a_list_stays_with_its_item(edited: object, meant: object) -> None:
+    assert merge_masked(edited, [A, B]) == meant
+
+
+def test_a_secret_masked_inside_a_text_stays_what_it_was() -> None:
+    original = {"note": "token s3cret, twice s3cret"}
+    assert merge_masked({"note": "token ***, twice ***"}, original) == original
+    many = {"note": "***a" * 5_000}
+    assert merge_masked(many, {"note": "a" * 9_999}) == many
+    changed = {"note": "no token ***"}
+    assert merge_masked(changed, original) == changed
+
+
+@pytest.mark.parametrize("edited", [[{"sku": "X", "pin": MASK}], [MASK]])
+def test_a_mask_that_may_stand_for_several_values_is_refused(edited: object) -> None:
+    original = [A, B] if edited != [MASK] else ["1111", "2222"]
+    with pytest.raises(ConfigError) as caught:
+        merge_masked(edited, original)
+    assert caught.value.code == "dead_letter.edit_masked"
