@@ -23,7 +23,7 @@ from hub.engine.jobs import RUNNING, Hand, Job
 from hub.sdk.errors import HubError
 from hub.store.database import Store
 from hub.store.executors import Identity
-from hub.store.inbox import NewEvent, append_events, newest_events
+from hub.store.inbox import NewEvent, append_new, events_between
 from hub.store.rows import bulk_insert
 from tests.engine.conftest import Rig
 from tests.engine.durables import enqueue, running, wait_for
@@ -116,7 +116,7 @@ def event(name: str) -> NewEvent:
 
 def kept(hub_: Hub, connection_id: str) -> set[str]:
     with hub_.store.reading() as connection:
-        return {one["event_id"] for one in newest_events(connection, connection_id, 100)}
+        return {one.event_id for one in events_between(connection, connection_id, 0, 1000)}
 
 
 def all_at_once(intake: Intake, senders: Senders, events: Sequence[tuple[str, str]]) -> None:
@@ -132,9 +132,9 @@ def test_one_bad_event_of_a_batch_is_told_and_the_others_are_kept(
     def append(connection: Any, connection_id: str, events: Sequence[NewEvent]) -> int:
         if any(one.event_id == "bad" for one in events):
             raise ValueError("cannot be written")
-        return append_events(connection, connection_id, events)
+        return append_new(connection, connection_id, events)
 
-    monkeypatch.setattr("hub.engine.intake.append_events", append)
+    monkeypatch.setattr("hub.engine.intake.append_new", append)
     senders = Senders()
     names = ["a", "bad", "b", "c"]
     all_at_once(opened.intake, senders, [("crm", name) for name in names] + [("u8", "d")])
@@ -169,9 +169,9 @@ def test_a_store_that_is_away_for_a_batch_is_back_for_the_next(
         tries.append(len(events))
         if len(tries) == 1:
             raise away
-        return append_events(connection, connection_id, events)
+        return append_new(connection, connection_id, events)
 
-    monkeypatch.setattr("hub.engine.intake.append_events", append)
+    monkeypatch.setattr("hub.engine.intake.append_new", append)
     senders = Senders()
     all_at_once(opened.intake, senders, [("crm", "a"), ("crm", "b")])
     wait_for(lambda: len(senders.told) == 2)
