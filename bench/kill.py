@@ -140,6 +140,8 @@ def show(outcomes: list[Outcome], console: Console) -> None:
     for one in outcomes:
         for line in [*one.verdict.get("wrong", []), *one.problems, *one.late]:
             console.print(f"[red]WRONG[/]  {one.store}: {escape(line)}", markup=True)
+        for line in one.slow:
+            console.print(f"slow   {one.store}: {line}")
         if one.clean and not one.late:
             console.print(f"[green]clean[/]  {one.store}, seed {one.seed}, {one.seconds:.0f} s")
 

@@ -68,6 +68,7 @@ class Outcome:
     without_worker: list[float] = field(default_factory=list)
     after_stop: list[float] = field(default_factory=list)
     take_overs: list[float] = field(default_factory=list)
+    slow: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     verdict: dict[str, Any] = field(default_factory=dict)
 
@@ -118,7 +119,7 @@ def run_campaign(plan: Plan, folder: Path, say: Callable[[str], None]) -> Outcom
             closing(here.probe("STOP")) as probe,
         ):
             _Tormentor(here, plan, outcome, watch, probe, say).run()
-        outcome.ready, outcome.accepted = watch.ready, watch.accepted
+        outcome.ready, outcome.accepted, outcome.slow = watch.ready, watch.accepted, watch.slow
         say("a last quiet while")
         outcome.problems += come_to_rest(here)
         outcome.ended_by_itself = sum(one.ended_by_itself for one in here.fleet.programs)

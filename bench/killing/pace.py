@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -16,6 +17,9 @@ from bench.killing.asking import Api
 from bench.killing.deployment import KEPT, PULLED
 from bench.killing.fleet import PATIENCE, GoneForGood
 from bench.killing.world import World
+
+SLOW_SECONDS = 4.0
+"""From how many seconds on a start is told with what went on meanwhile."""
 
 _POLL = 0.02
 
@@ -50,6 +54,7 @@ class Stopwatch(_Beside):
         self._disturbed = 0
         self.ready: list[float] = []
         self.accepted: list[float] = []
+        self.slow: list[str] = []
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         super().__exit__(*_)
@@ -74,22 +79,34 @@ class Stopwatch(_Beside):
                 self._measure(start)
 
     def _measure(self, start: int) -> None:
-        down_since = self._server.down_since
+        down_since, asleep = self._server.down_since, self._asleep()
         if not self._probe.send(lambda: self._is_over(start)) or self._is_over(start):
             return
-        self._note(start, self.accepted, down_since)
+        if self._counts(start):
+            self.accepted.append(time.monotonic() - down_since)
+            self._explain(start, self.accepted[-1], asleep | self._asleep())
         self._back = start
         while not self._here.fleet.is_ready():
             if self._end.wait(_POLL) or self._is_over(start):
                 return
-        self._note(start, self.ready, down_since)
+        if self._counts(start):
+            self.ready.append(time.monotonic() - down_since)
+
+    def _explain(self, start: int, took: float, asleep: set[str]) -> None:
+        """Say of a slow start what else was the matter."""
+        if took > SLOW_SECONDS:
+            frozen = f", {', '.join(sorted(asleep))} frozen" if asleep else ""
+            load = os.getloadavg()[0]
+            self.slow.append(f"start {start}: {took:.1f} s, load average {load:.1f}{frozen}")
+
+    def _asleep(self) -> set[str]:
+        return {one.name for one in self._here.fleet.programs if one.frozen}
 
     def _is_over(self, start: int) -> bool:
         return self._server.starts != start or self._end.is_set()
 
-    def _note(self, start: int, times: list[float], down_since: float) -> None:
-        if start not in (1, self._disturbed):  # the first start makes the store
-            times.append(time.monotonic() - down_since)
+    def _counts(self, start: int) -> bool:
+        return start not in (1, self._disturbed)  # the first start makes the store
 
 
 class Requester(_Beside):
