@@ -37,6 +37,10 @@ class Fleet:
             process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
             self.processes.append(process)
 
+    def running(self) -> set[int]:
+        """The processes that have not ended, whether others know it yet or not."""
+        return {one.pid for one in self.processes if one.poll() is None}
+
     def end(self) -> None:
         for process in self.processes:
             if process.poll() is None:

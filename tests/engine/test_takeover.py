@@ -133,7 +133,7 @@ def test_ten_workers_killed_one_after_the_other_each_hand_over_in_time(
     with fleet.manned(2) as hub:
         run = start_run(hub, FLOW)
         for _ in range(10):
-            wait_for(lambda: len(alive(hub)) == 2, seconds=60)
+            wait_for(lambda: {one["pid"] for one in alive(hub)} == fleet.running(), seconds=60)
             victim = the_one_at(hub, "")
             send_signal(victim, signal.SIGKILL)
             fleet.start()
