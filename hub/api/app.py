@@ -14,7 +14,7 @@ from hub.api.routes.audit import audit_routes
 from hub.api.routes.connections import connection_routes
 from hub.api.routes.flows import flow_routes
 from hub.api.routes.health import health_routes
-from hub.api.routes.inbox import hook_routes, inbox_routes
+from hub.api.routes.inbox import inbox_routes
 from hub.api.routes.letters import letter_routes
 from hub.api.routes.records import record_routes
 from hub.api.routes.subscriptions import subscription_routes
@@ -49,7 +49,6 @@ def create_api(hub: Hub) -> FastAPI:
     app.add_middleware(Gatekeeper, token=_token(hub), language=language)
     operations = LocalOperations(hub)
     app.include_router(health_routes(hub))
-    app.include_router(hook_routes())
     app.include_router(subscription_routes(operations), prefix="/v1")
     for routes in (
         connection_routes,

@@ -44,11 +44,16 @@ _HOOK = {
         "requestBody": {"content": {"*/*": {"schema": {}}}, "required": True},
         "responses": {
             "2XX": {"description": "The event is kept."},
+            "400": _problem("The body is no text or JSON that can be read."),
             "401": _problem("The signature does not fit, or is too old."),
             "404": _problem("No connection of this name takes events."),
+            "405": _problem("Events are sent by POST."),
+            "408": _problem("The body did not come in time."),
             "413": _problem("The event is too large."),
+            "431": _problem("Too many headers."),
             "429": _problem("Too many events; `Retry-After` says when to send again."),
             "503": _problem("No room for now; `Retry-After` says when to send again."),
+            "507": _problem("No room to keep it; `Retry-After` says when to send again."),
             "default": PROBLEMS["default"],
         },
     }

@@ -1,32 +1,12 @@
-"""Received events; and what senders of webhooks should know of their address."""
+"""Received events."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from hub.api.routes.answers import Limit, json_answer
 from hub.engine.operations import Operations
-from hub.sdk.errors import ConfigError
-
-_PROBLEM = {"application/problem+json": {"schema": {"type": "object"}}}
-_LATER = {"Retry-After": {"schema": {"type": "integer"}}}
-
-_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The event is kept, or was kept before; the connector names the body."},
-    400: {"description": "The body is no text or JSON that can be read.", "content": _PROBLEM},
-    401: {"description": "The signature does not fit, or is too old.", "content": _PROBLEM},
-    404: {"description": "Nothing is received here.", "content": _PROBLEM},
-    405: {"description": "Events are sent by POST.", "content": _PROBLEM},
-    408: {"description": "The body did not come in time.", "content": _PROBLEM},
-    413: {"description": "The body is too large.", "content": _PROBLEM},
-    431: {"description": "Too many headers.", "content": _PROBLEM},
-    429: {"description": "Too many events a second.", "content": _PROBLEM, "headers": _LATER},
-    503: {"description": "Send it again later.", "content": _PROBLEM, "headers": _LATER},
-    507: {"description": "No room to keep it.", "content": _PROBLEM, "headers": _LATER},
-}
 
 
 def inbox_routes(operations: Operations) -> APIRouter:
@@ -52,18 +32,5 @@ def inbox_routes(operations: Operations) -> APIRouter:
     def inbox_event(event: str) -> Response:
         """One event with its body, masked; `event` as listed: CONNECTION:NUMBER."""
         return json_answer(operations.inbox_event(event))
-
-    return router
-
-
-def hook_routes() -> APIRouter:
-    """The address of webhooks as it is described; `HookEdge` answers in front of this."""
-    router = APIRouter(tags=["webhooks"])
-    any_body = {"required": True, "content": {"*/*": {"schema": {}}}}
-
-    @router.post("/hooks/{connection}", responses=_ANSWERS, openapi_extra={"requestBody": any_body})
-    def receive(connection: str) -> Response:
-        """Take an event, verified as its connector says, and keep it before it is thanked for."""
-        raise ConfigError("intake.unknown", path=f"/hooks/{connection}")
 
     return router

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -42,9 +42,9 @@ def capped(limit: int) -> int:
 def moment_ms(hub: Hub, name: str, text: str) -> int:
     """A date, a time (in the deployment's zone unless it says), or a span before now."""
     span = seconds_of(text)
-    if span is not None:
-        return hub.now_ms() - int(span * 1000)
     try:
+        if span is not None:
+            return to_ms(hub.clock.now() - timedelta(seconds=span))
         moment = datetime.fromisoformat(text)
         zone = ZoneInfo(hub.deployment.settings.zone)
         return to_ms(moment if moment.tzinfo else moment.replace(tzinfo=zone))
