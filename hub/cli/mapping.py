@@ -90,7 +90,7 @@ class _Work:
         self._aside.flush()
 
     def _map(self, number: int, row: Row) -> None:
-        from hub.engine.inspection import outcome_row
+        from hub.engine.dry_runs import outcome_row
 
         mapped = self._mapping.apply(row)
         self.counts["mapped" if mapped.outcome == "ok" else mapped.outcome] += 1

@@ -105,6 +105,8 @@ def run_dry(face: Face, flow: str, pages: int | None, *, as_json: bool) -> None:
     face.print_table(("flow", "to", *names), [[flow, report["to"], *counts.values()]])
     for record in report["sample"]:
         print_line(msgspec.json.encode(record).decode())
+    for decision in report.get("decisions", ()):
+        print_line(msgspec.json.encode(decision).decode())
     for problem in report["problems"]:
         print_line(msgspec.json.encode(problem).decode())
     face.say(face.text("run.dry", flow=flow))

@@ -51,13 +51,14 @@ def map_rows(
     """The rows, each with its source key, mapped and hashed.
 
     A row that is the same as last time under the same mapping is not mapped again, unless its
-    fields point at other records: those may have changed. Another target makes every hash new.
+    fields point at other records: those may have changed; nor in a two-way flow, whose other
+    direction may make any record new meanwhile. Another target makes every hash new.
     """
     mapping = flow.mapping
     apply, encode, encode_row, blake2b = mapping.apply, _encode_sorted, _encode, hashlib.blake2b
     version = flow.version.encode()
     target = hashlib.blake2b(flow.target.ref.encode(), digest_size=16).digest()
-    recall = {} if mapping.has_links else known
+    recall = {} if mapping.has_links or flow.two_way is not None else known
     entries: list[Entry] = []
     for source_key, row in rows:
         if is_deleted is not None and is_deleted(row):

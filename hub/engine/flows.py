@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, model_validator
 
 from hub.engine.cron import ever_comes, is_cron
+from hub.engine.two_way.rules import TwoWay
 from hub.mapping import Library, Mapping, load_mapping
 from hub.sdk.errors import ConfigError, HubError
 from hub.sdk.loading import Strict, load_yaml, suggestion, validate
@@ -100,6 +101,7 @@ class FlowFile(Strict):
     schedule: Schedule | None = None
     mapping: dict[str, Any]
     to: Target
+    two_way: TwoWay | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class Flow:
     schedule: Schedule | None
     mapping: Mapping
     target: Target
+    two_way: TwoWay | None = None
 
     @property
     def origin(self) -> str:
@@ -136,7 +139,7 @@ def load_flow(path: Path, library: Library) -> Flow:
     if spec.from_.event is not None:
         _check_fed_by_events(spec, path)
     mapping = load_mapping(spec.mapping, where=str(path), library=library)
-    return Flow(spec.flow, path, spec.from_, spec.schedule, mapping, spec.to)
+    return Flow(spec.flow, path, spec.from_, spec.schedule, mapping, spec.to, spec.two_way)
 
 
 class Catalogue:

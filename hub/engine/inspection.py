@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -13,17 +13,20 @@ import sqlalchemy as sa
 
 from hub.engine.abilities import require_abilities
 from hub.engine.deployment import Deployment, open_deployment
-from hub.engine.entries import Entry, split_keyless
+from hub.engine.dry_runs import DryRun
+from hub.engine.entries import split_keyless
 from hub.engine.event_pages import EventReader
 from hub.engine.flows import Catalogue, Flow
-from hub.mapping import FieldProblem, Reference, TestFailure
+from hub.engine.two_way.explaining import Explainer, Known
+from hub.engine.two_way.pairs import direction_of
+from hub.mapping import TestFailure
 from hub.sdk.auth import TokenCache
 from hub.sdk.clock import SystemClock
-from hub.sdk.connection import Secrets, connector_of, resolve_connection
+from hub.sdk.connection import Secrets, connector_of, manifest_of, resolve_connection
 from hub.sdk.errors import ConfigError, HubError
 from hub.sdk.limits import LocalGate
 from hub.sdk.loading import suggestion, validate
-from hub.sdk.manifest import Sink
+from hub.sdk.manifest import Manifest
 from hub.sdk.manifest_hooks import Hook
 from hub.sdk.records import join_key
 from hub.sdk.registry import Connector, Discovery, discover
@@ -31,7 +34,6 @@ from hub.sdk.session import Session
 from hub.store import ledger
 from hub.store.database import Store, open_store
 from hub.store.migrate import HEAD, schema_version
-from hub.store.rows import decode_json, encode_json
 from hub.store.runs import paused_flows
 from hub.store.secrets import Vault, has_secret, load_master_key
 
@@ -67,6 +69,7 @@ class Inspection:
             for one in flow.mapping.run_tests()
         ]
         problems += [error_row(error) for error in self._dead_links(flow)]
+        problems += [error_row(error) for error in self._bad_pair(flow)]
         for connection, kind, item in _ends(flow):
             if connection not in self.deployment.connections:
                 hint = suggestion(connection, self.deployment.connections)
@@ -76,7 +79,7 @@ class Inspection:
             try:
                 self._check_end(connection, kind, item)
                 if kind == "sinks":
-                    require_abilities(flow, self._sink(connection, item))
+                    require_abilities(flow, self._manifest(connection).sinks[item])
             except HubError as error:
                 problems.append(error_row(error))
         return {"flow": name, "ok": not problems, "problems": problems, "warnings": warnings}
@@ -91,6 +94,15 @@ class Inspection:
             for name in sorted(flow.mapping.link_entities)
             if not self.catalogue.feeding(connection, name)
         ]
+
+    def _bad_pair(self, flow: Flow) -> list[HubError]:
+        """The first thing in which a flow and its other direction do not fit together."""
+        try:
+            direction_of(self.catalogue, flow, self._manifest)
+        except HubError as error:
+            told = ("connection.unknown", "connection.unknown_stream", "connection.unknown_sink")
+            return [] if error.code in told else [error]
+        return []
 
     def explain(self, name: str, field: str | None = None) -> Row:
         """Where each target field of a flow comes from."""
@@ -135,7 +147,7 @@ class Inspection:
     def dry_run(self, name: str, pages: int | None, samples: int = 3) -> Row:
         """Read and map up to `pages` pages of a flow; nothing is written anywhere."""
         flow = self.catalogue.flow(name)
-        report = _DryRun(flow, samples)
+        report = DryRun(flow, samples)
         if flow.source.event is not None:
             self._look_at_events(flow, report, pages)
             return report.close()
@@ -147,9 +159,23 @@ class Inspection:
                 keyed, keyless = split_keyless(page.rows, reader.key)
                 rows = [row for _, row in keyed]
                 report.add(rows, keyless, self._references(flow, rows, store))
+                if flow.two_way is not None and store is not None:
+                    report.decisions += self._decisions(flow, keyed, store, samples)
         return report.close()
 
-    def _look_at_events(self, flow: Flow, report: _DryRun, pages: int | None) -> None:
+    def _decisions(
+        self, flow: Flow, rows: list[tuple[str, Row]], store: Store, most: int
+    ) -> list[Row]:
+        """What a two-way flow would decide about these rows; looks at both sides."""
+        direction = direction_of(self.catalogue, flow, self._manifest)
+        if direction is None:
+            return []
+        with self.session(direction.target.connection) as opened:
+            sink = opened.sink(str(flow.target.sink))
+            known, now = Known(self.catalogue, store), SystemClock().now()
+            return Explainer(known, direction, sink, now).decisions(rows, most)
+
+    def _look_at_events(self, flow: Flow, report: DryRun, pages: int | None) -> None:
         """Map what a run would read from the inbox."""
         name = flow.source.connection
         with self.session(name) as opened, _glance(self.deployment) as store:
@@ -205,12 +231,12 @@ class Inspection:
             hint = suggestion(name, checked.events)
             raise ConfigError("hook.unknown_event", connection=connection, name=name, hint=hint)
 
-    def _sink(self, connection: str, name: str) -> Sink:
-        """A sink as its connector, or an entry for an open one, declares it."""
-        own = (self.deployment.connections[connection].get("sinks") or {}).get(name)
-        if own is not None:
-            return validate(Sink, own, f"connections.yaml: {connection}: sinks.{name}")
-        return self._connector(connection).manifest.sinks[name]
+    def _manifest(self, name: str) -> Manifest:
+        """What a connection can do: as its connector says, or the entry of an open one."""
+        entries = self.deployment.connections
+        if name not in entries:
+            raise ConfigError("connection.unknown", name=name, hint=suggestion(name, entries))
+        return manifest_of(name, entries[name], self._connector(name))
 
     def _connector(self, connection: str) -> Connector:
         return self.discovery.get(connector_of(connection, self.deployment.connections[connection]))
@@ -227,75 +253,6 @@ class Inspection:
                     return Vault(key).get(connection, connection_name, field)
 
         return stored
-
-
-class _DryRun:
-    """Counts, first problems and samples of what a run would do."""
-
-    def __init__(self, flow: Flow, samples: int) -> None:
-        self.total: int | None = None
-        self.complete = False
-        self._flow = flow
-        self._most = samples
-        self._counts = dict.fromkeys(("read", "mapped", "rejected", "held", "skipped"), 0)
-        self._pages = 0
-        self._problems: list[Row] = []
-        self._samples: list[Row] = []
-        self._groups: dict[str, list[Row]] = {}
-        self._links: dict[tuple[str, str], str] = {}
-
-    def add(
-        self,
-        rows: list[Row],
-        keyless: list[Entry],
-        links: dict[tuple[str, str], str],
-        skipped: int = 0,
-    ) -> None:
-        self._pages += 1
-        self._counts["read"] += len(rows) + len(keyless) + skipped
-        self._counts["skipped"] += skipped
-        self._links |= links
-        for entry in keyless:
-            self._refuse("rejected", outcome_row("rejected", None, entry.problems))
-        group = self._flow.mapping.group
-        for row in rows:
-            if group is None:
-                self._map(row)
-            else:
-                self._groups.setdefault(group.key(row), []).append(row)
-
-    def close(self) -> Row:
-        group = self._flow.mapping.group
-        if group is not None:
-            for members in self._groups.values():
-                self._map(group.fold(members))
-        return {
-            "flow": self._flow.id,
-            "to": self._flow.target.ref,
-            "pages": self._pages,
-            "total": self.total,
-            "complete": self.complete,
-            "counts": self._counts,
-            "problems": self._problems,
-            "sample": self._samples,
-        }
-
-    def _map(self, row: Row) -> None:
-        mapped = self._flow.mapping.apply(row, self._links)
-        if mapped.outcome == "ok":
-            self._counts["mapped"] += 1
-            if len(self._samples) < self._most:
-                self._samples.append(decode_json(encode_json(mapped.data)))
-        elif mapped.outcome == "skipped":
-            self._counts["skipped"] += 1
-        else:
-            shown = outcome_row(mapped.outcome, mapped.key, mapped.problems, mapped.references)
-            self._refuse(mapped.outcome, shown)
-
-    def _refuse(self, outcome: str, shown: Row) -> None:
-        self._counts[outcome] += 1
-        if len(self._problems) < self._most:
-            self._problems.append(shown)
 
 
 @contextmanager
@@ -378,29 +335,6 @@ def flow_rows(deployment: Deployment, catalogue: Catalogue) -> list[Row]:
         for name, error in broken.items()
     ]
     return sorted(rows, key=lambda row: str(row["flow"]))
-
-
-def outcome_row(
-    outcome: str,
-    key: str | None,
-    problems: Sequence[FieldProblem],
-    references: Sequence[Reference] = (),
-) -> Row:
-    """A record that did not go through: its key, its problems, and what it waits for."""
-    return {
-        "outcome": outcome,
-        "key": key,
-        "problems": [
-            {
-                "field": one.field,
-                "value": None if one.value is None else str(one.value)[:200],
-                "code": one.code,
-                "message": one.message("en"),
-            }
-            for one in problems
-        ],
-        "waits_for": [{"entity": entity, "value": value} for entity, value in references],
-    }
 
 
 def error_row(error: HubError) -> Row:

@@ -79,17 +79,20 @@ def write_page(
     kept: frozenset[str] = frozenset(),
     *,
     decided: dict[str, Standing] | None = None,
+    echoes: frozenset[str] = frozenset(),
 ) -> PageWrite:
     """Compare with the ledger and write links, records or deliveries, and dead letters.
 
     Targets whose key is in `kept` stay, whatever becomes of the records here. What people decided
-    about the rows stands, unless the caller says what is `decided`.
+    about the rows stands, unless the caller says what is `decided`. `echoes` are source keys of
+    rows that say what a two-way flow has written there itself.
     """
     newest = {entry.source_key: entry for entry in entries}
     page = _Page(flow, origin, known, kept)
     if decided is None:
         decided = standing_decisions(connection, flow, newest.values(), known)
     page.decided = decided
+    page.echoes = echoes
     page.counts.update(_superseded(entries, newest))
     page.counts["repeated"] += len(entries) - len(newest)
     for entry in newest.values():
@@ -142,6 +145,7 @@ class _Page:
         self.seen_mark = origin.seen_mark
         self.links = links
         self.decided: dict[str, Standing] = {}
+        self.echoes: frozenset[str] = frozenset()
         self.held: list[Entry] = []
         self.no_longer_held: list[str] = []
         self.kept = kept
@@ -181,6 +185,10 @@ class _Page:
         if link is not None and link.content_hash == entry.digest:
             self.counts["unchanged"] += 1
             self.seen.append(entry.source_key)
+            return
+        if link is not None and entry.source_key in self.echoes:
+            self.counts["unchanged"] += 1
+            self._keep(entry, link, link.revision, LinkState(link.state))
             return
         revision = 1 if link is None else link.revision + 1
         state = LinkState.PENDING if self._to_sink else LinkState.SYNCED

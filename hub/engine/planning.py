@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 from hub.engine.flows import Flow
 from hub.sdk.errors import ConfigError
 from hub.store import inbox, ledger
+from hub.store.agreements import forget_agreements
 from hub.store.runs import (
     EVENTS,
     NOT_READ,
@@ -135,6 +136,8 @@ def _notice_new_target(connection: Connection, flow: Flow) -> None:
     before = completed_version(connection, flow.id)
     if before is not None and before.partition(":")[2] != flow.version.partition(":")[2]:
         ledger.forget_targets(connection, flow.id)
+        if flow.two_way is not None:
+            forget_agreements(connection, [flow.id, flow.two_way.with_])
 
 
 def _since(hub: Hub, connection: Connection, flow: Flow) -> int | None:

@@ -11,12 +11,12 @@ same lock: the sink's, or that of the entity's numbers. Whoever comes second see
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy.engine import Connection
 
 from hub.engine.entries import MAX_KEY, Entry
-from hub.engine.flows import Flow
+from hub.engine.flows import Catalogue, Flow
 from hub.mapping import Links, Reference
 from hub.sdk.records import Row, join_key
 from hub.store import ledger, waiting
@@ -30,11 +30,19 @@ if TYPE_CHECKING:
     from hub.engine.hub import Hub
     from hub.engine.pages import PageWrite
 
+
+class Knows(Protocol):
+    """Whoever knows the flows of a deployment."""
+
+    @property
+    def catalogue(self) -> Catalogue: ...
+
+
 HUB = "hub"
 """The scope of the hub's own entities."""
 
 
-def resolve(hub: Hub, connection: Connection, flow: Flow, rows: Iterable[Row]) -> Links:
+def resolve(hub: Knows, connection: Connection, flow: Flow, rows: Iterable[Row]) -> Links:
     """Target ids of everything the rows' `link` fields point at, in one query per kind."""
     if not flow.mapping.has_links:
         return {}
@@ -128,7 +136,7 @@ def _arrived(
         wake_flow(hub, connection, flow_id)
 
 
-def _there(hub: Hub, connection: Connection, flow: Flow, wanted: Iterable[Reference]) -> Links:
+def _there(hub: Knows, connection: Connection, flow: Flow, wanted: Iterable[Reference]) -> Links:
     by_item: dict[str, dict[str, str]] = {}
     for item, value in wanted:
         by_item.setdefault(item, {})[join_key([value])] = value

@@ -170,7 +170,8 @@ def _is_current(flow: Flow, letter: Letter, link: Link | None) -> bool:
         return False
     if letter["op"] in (Op.DELETE, Op.DEACTIVATE):
         return link.state == LinkState.TOMBSTONED
-    return link.state in _UNDONE and link.content_hash is not None
+    # A two-way flow looks at both sides anyway, and compares each record anew after a write.
+    return link.state in _UNDONE and (link.content_hash is not None or flow.two_way is not None)
 
 
 def _wish(letter: Letter, link: Link | None, edited: str | None) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 
+from hub.engine.two_way.delivering import pair_of, send_both_ways
+from hub.engine.two_way.pairs import Direction
 from hub.sdk.errors import (
     AuthError,
     ConfigError,
@@ -53,7 +55,52 @@ def send(hub: Hub, sink: SinkWriter, intents: Sequence[Intent], claimed_at: floa
     that had to wait for its turn, asks the store again before the first byte: what others took
     over meanwhile is not sent.
     """
-    claim = _Claim(hub, intents, claimed_at)
+    pairs, broken = _pairs(hub, {one.flow_id for one in intents})
+    parts = [
+        _send_pair(hub, sink, one, claimed_at, pairs[one.flow_id])
+        for one in intents
+        if one.flow_id in pairs
+    ]
+    if broken:
+        waiting = [one for one in intents if one.flow_id in broken]
+        parts.append(Sent([(one, broken[one.flow_id]) for one in waiting]))
+    rest = [one for one in intents if one.flow_id not in pairs and one.flow_id not in broken]
+    if not parts:
+        return _send_together(hub, sink, rest, claimed_at)
+    if rest:
+        parts.append(_send_together(hub, sink, rest, claimed_at))
+    return Sent([one for part in parts for one in part.results], max(part.hold for part in parts))
+
+
+def _pairs(hub: Hub, flow_ids: set[str]) -> tuple[dict[str, Direction], dict[str, Receipt]]:
+    """Those of the flows that go both ways, and what holds up those that cannot any more."""
+    pairs: dict[str, Direction] = {}
+    broken: dict[str, Receipt] = {}
+    for flow_id in flow_ids:
+        try:
+            pair = pair_of(hub, flow_id)
+        except HubError as error:
+            broken[flow_id] = _storable(_receipt_of(error))
+            continue
+        if pair is not None:
+            pairs[flow_id] = pair
+    return pairs, broken
+
+
+def _send_pair(
+    hub: Hub, sink: SinkWriter, intent: Intent, claimed_at: float, direction: Direction
+) -> Sent:
+    """One record of a two-way flow, which is looked at before it is written."""
+
+    def attempt(claim: _Claim) -> list[Receipt]:
+        return [send_both_ways(hub, sink, claim.confirm, direction, intent)]
+
+    return _attempt(hub, sink, [intent], claimed_at, attempt)
+
+
+def _send_together(
+    hub: Hub, sink: SinkWriter, intents: Sequence[Intent], claimed_at: float
+) -> Sent:
     writes = [
         Write(
             key=one.target_key,
@@ -64,8 +111,23 @@ def send(hub: Hub, sink: SinkWriter, intents: Sequence[Intent], claimed_at: floa
         )
         for one in intents
     ]
+
+    def attempt(claim: _Claim) -> list[Receipt]:
+        return sink.checked(claim.confirm).write(writes)
+
+    return _attempt(hub, sink, intents, claimed_at, attempt)
+
+
+def _attempt(
+    hub: Hub,
+    sink: SinkWriter,
+    intents: Sequence[Intent],
+    claimed_at: float,
+    attempt: Callable[[_Claim], list[Receipt]],
+) -> Sent:
+    claim = _Claim(hub, intents, claimed_at)
     try:
-        receipts = sink.checked(claim.confirm).write(writes)
+        receipts = attempt(claim)
         pairs = zip(claim.intents, map(_storable, receipts), strict=True)
         return Sent([(one, _never_there(one, receipt)) for one, receipt in pairs])
     except LostRace:

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from hub.engine.letters import write_letter
 from hub.engine.references import sink_items_arrived
 from hub.engine.sending import Result
+from hub.engine.two_way import settling as two_way
 from hub.sdk.records import Op, Outcome, Safety
 from hub.sdk.sinks import SinkWriter
 from hub.store import deliveries, ledger
@@ -54,12 +55,18 @@ def settle(
     for intent, receipt in _still_ours(connection, sink_ref, results):
         by_outcome[receipt.outcome].append((intent, receipt))
     counts = RunCounts()
-    _confirm(hub, connection, sink_ref, by_outcome[Outcome.WRITTEN], counts, now)
+    written = by_outcome[Outcome.WRITTEN]
+    asking = [one for one in written if two_way.waits_for_a_person(one[1])]
+    done = [one for one in written if not two_way.waits_for_a_person(one[1])]
+    two_way.settle_pairs(connection, written)
+    _confirm(hub, connection, sink_ref, done, counts, now)
+    _ask(hub, connection, sink_ref, asking, counts, now)
     _refuse(connection, sink_ref, by_outcome[Outcome.REJECTED], counts, now)
     _retry(connection, sink_ref, by_outcome[Outcome.RETRY], counts, now)
     unknown = by_outcome[Outcome.UNKNOWN]
     _doubt(connection, sink_ref, sink, unknown, counts, now, counted=counted)
     counts.write(connection, now)
+    two_way.audit_conflicts(hub, connection, written, now)
 
 
 def _still_ours(connection: Connection, sink_ref: str, results: Sequence[Result]) -> list[Result]:
@@ -109,7 +116,7 @@ def _confirm(
             for intent, receipt in results
         ],
     )
-    deleted = [intent for intent, _ in results if intent.op == Op.DELETE]
+    deleted = [intent for intent, receipt in results if two_way.was_removed(intent, receipt)]
     ledger.forget_deleted(
         connection, [{"flow_id": one.flow_id, "source_key": one.source_key} for one in deleted]
     )
@@ -118,8 +125,35 @@ def _confirm(
     settle_replayed(connection, replayed, now_ms)
     named = [intent.source_key for intent, receipt in results if receipt.target_id is not None]
     sink_items_arrived(hub, connection, sink_ref, named)
+    for intent, receipt in results:
+        counts.add(intent, two_way.fate_of(receipt))
+
+
+def _ask(
+    hub: Hub,
+    connection: Connection,
+    sink_ref: str,
+    results: Sequence[Result],
+    counts: RunCounts,
+    now_ms: int,
+) -> None:
+    """A pair of records waits for a person: a letter says for what."""
+    _mark_refused(connection, [intent for intent, _ in results])
+    letters = [two_way.letter_for(hub, intent, receipt) for intent, receipt in results]
+    put_dead_letters(connection, letters, now_ms)
+    deliveries.close_intents(connection, sink_ref, [intent.target_key for intent, _ in results])
     for intent, _ in results:
-        counts.add(intent, "written")
+        counts.add(intent, "refused")
+
+
+def _mark_refused(connection: Connection, intents: Sequence[Intent]) -> None:
+    ledger.refuse_links(
+        connection,
+        [
+            {"flow_id": one.flow_id, "source_key": one.source_key, "revision": one.revision}
+            for one in intents
+        ],
+    )
 
 
 def _refuse(
@@ -137,13 +171,7 @@ def _refuse(
     overtaken = ledger.overtaken(
         connection, [(one.flow_id, one.source_key, one.revision) for one in intents]
     )
-    ledger.refuse_links(
-        connection,
-        [
-            {"flow_id": one.flow_id, "source_key": one.source_key, "revision": one.revision}
-            for one in intents
-        ],
-    )
+    _mark_refused(connection, intents)
     letters = [
         write_letter(
             intent,

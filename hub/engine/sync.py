@@ -25,7 +25,7 @@ from hub.engine.entries import Entry, map_rows, split_keyless
 from hub.engine.event_pages import EventReader
 from hub.engine.event_runs import read_on
 from hub.engine.flows import Flow
-from hub.engine.pages import PageWrite, write_page
+from hub.engine.pages import write_page
 from hub.engine.planning import queue_run
 from hub.engine.reconcile import (
     COUNTS_DIFFER,
@@ -37,6 +37,8 @@ from hub.engine.reconcile import (
 from hub.engine.references import held_items, keep_waits, lock_targets, resolve
 from hub.engine.removals import remove_missing, said_gone, targets_in_use
 from hub.engine.renewal import source_renewed
+from hub.engine.two_way.echoes import meet_partner
+from hub.engine.two_way.pairs import direction_in
 from hub.engine.wakes import wake_sink
 from hub.engine.webhooks.wakes import wake_subscriptions
 from hub.mapping import fields_seen
@@ -57,6 +59,7 @@ from hub.store.runs import (
     in_doubt,
     known_fields,
     load_run,
+    lock_flow,
     move_run,
     set_flow_state,
 )
@@ -81,6 +84,7 @@ def run_flow(hub: Hub, run_id: int) -> None:
         run = _take(hub, run)
         if flow.target.connection is not None and flow.target.sink is not None:
             require_abilities(flow, hub.session(flow.target.connection).sink(flow.target.sink).sink)
+            direction_in(hub, flow)
         while run.state == RunState.READING:
             run = _read(hub, flow, run)
         if run.state == RunState.GROUPING:
@@ -118,21 +122,26 @@ def apply_page(
     `advance` moves what else says how far the source was read, in the same transaction.
     """
     keys = {key for key, _ in rows}.union(entry.source_key for entry in rejected)
+    pair = direction_in(hub, flow)
     with hub.store.reading() as connection:
         # Read before the transaction: only this run, guarded by `move_run`, changes them, and
         # those who fence it first (`fence_readers`).
         known = ledger.links_of(connection, flow.id, list(keys))
         references = resolve(hub, connection, flow, (row for _, row in rows))
+    is_deleted = is_deleted if pair is None else pair.source.is_gone
     mapped = map_rows(flow, rows, known, references, is_deleted)
     entries = [*mapped, *rejected]
     crash_point("page.mapped")
     now = hub.now_ms()
     with hub.store.transaction() as connection:
         lock_targets(connection, flow, held_items(entries))
+        if pair is not None:
+            lock_flow(connection, flow.id)  # the other direction changes its links too
+        known, echoes = meet_partner(connection, pair, entries, known)
         if advance is not None:
             advance(connection)
         kept = targets_in_use(hub, connection, flow, said_gone(entries, known))
-        written = write_page(connection, flow, run, entries, known, now, kept)
+        written = write_page(connection, flow, run, entries, known, now, kept, echoes=echoes)
         keep_waits(hub, connection, flow, written)
         counts = dict(written.counts)
         for name in ("rows_read", "grouped", "skipped"):
@@ -140,16 +149,12 @@ def apply_page(
         step = _commit(hub, connection, flow, run, step, counts)
         if written.has_deliveries:
             wake_sink(hub, connection, flow.target.ref)
-        if flow.target.entity is not None and _may_have_changed(written, run, step):
+        changed = written.counts["written"] > 0 or step.state != run.state  # removals at the end
+        if flow.target.entity is not None and changed:
             wake_subscriptions(hub, connection, flow.target.entity)
         crash_point("page.before_commit")
     crash_point("page.after_commit")
     return step
-
-
-def _may_have_changed(written: PageWrite, run: Run, step: Run) -> bool:
-    """Whether records changed: by the page, or by the removals at the end of a read."""
-    return written.counts["written"] > 0 or step.state != run.state
 
 
 def _take(hub: Hub, run: Run) -> Run:
@@ -172,13 +177,14 @@ def _read(hub: Hub, flow: Flow, run: Run) -> Run:
     for page in pages:
         crash_point("page.read")
         last = page.cursor is None
+        behind = RunState.DELIVERING if flow.mapping.group is None else RunState.GROUPING
         rows, rejected = split_keyless(page.rows, keys)
         if rejected and not rows and run.counts["rows_read"] == 0:
             raise no_key(f"{flow.source.connection}.{flow.source.stream_name}", keys)
         counts = {**run.counts, "rows_read": run.counts["rows_read"] + len(page.rows)}
         step = replace(
             _watch_fields(hub, flow, run, page.rows, last=last),
-            state=_next_state(flow) if last else run.state,
+            state=behind if last else run.state,
             page_no=run.page_no + 1,
             cursor=page.cursor,
             source_total=run.source_total if page.total is None else page.total,
@@ -374,7 +380,8 @@ def _watch_fields(hub: Hub, flow: Flow, run: Run, rows: Sequence[Row], *, last: 
         baseline = known_fields(connection, flow.id)
     if baseline is None:
         return run
-    wanted = {"new_source_field"} | ({"missing_source_field"} if _whole(run, last) else set())
+    whole = last and run.kind == "full"
+    wanted = {"new_source_field"} | ({"missing_source_field"} if whole else set())
     row = dict.fromkeys(run.fields)
     found = [one for one in flow.mapping.contract_findings([row], baseline) if one.kind in wanted]
     stopping = [one.field for one in found if one.action in {"hold", "fail"}]
@@ -385,14 +392,6 @@ def _watch_fields(hub: Hub, flow: Flow, run: Run, rows: Sequence[Row], *, last: 
         one for one in ({"kind": f.kind, "field": f.field} for f in found) if one not in findings
     ]
     return replace(run, findings=findings[:_MAX_FINDINGS])
-
-
-def _whole(run: Run, last: bool) -> bool:
-    return last and run.kind == "full"
-
-
-def _next_state(flow: Flow) -> RunState:
-    return RunState.DELIVERING if flow.mapping.group is None else RunState.GROUPING
 
 
 def _worth_waiting(hub: Hub, run: Run, error: HubError) -> float | None:

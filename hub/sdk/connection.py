@@ -127,6 +127,12 @@ def connector_of(name: str, spec: Mapping[str, Any]) -> str:
     return validate(_Spec, dict(spec), f"connections.yaml: {name}").connector
 
 
+def manifest_of(name: str, spec: Mapping[str, Any], connector: Connector) -> Manifest:
+    """What the connection `name` can do; its settings and secrets are not looked at."""
+    where = f"connections.yaml: {name}"
+    return _effective(validate(_Spec, dict(spec), where), connector.manifest, where)
+
+
 def resolve_connection(
     name: str, spec: Mapping[str, Any], connector: Connector, secrets: Secrets
 ) -> Connection:

@@ -80,6 +80,7 @@ __all__ = [
     "Request",
     "Seconds",
     "SendToken",
+    "Show",
     "Sink",
     "Stream",
     "Title",
@@ -223,6 +224,13 @@ class Find(Strict):
     id: Path_
 
 
+class Show(Strict):
+    """Looking one record up by the target's id: the row at `data`, none when it is gone."""
+
+    request: Request
+    data: Path_
+
+
 class Verify(Strict):
     """How the objects of a sink can be compared with what was written.
 
@@ -258,7 +266,9 @@ class Sink(Strict):
     `id` is the path of the target's id in the answer. In paths and bodies `{key}`,
     `{idempotency_key}` and `{target_id}` are filled; `@record`, `@records` stand for the data,
     which is also the body when none is declared. `key` is the field of the record that holds our
-    key; it is added when the data lacks it. `update` replaces `request` for a known target id.
+    key; it is added when the data lacks it. `update` replaces `request` for a known target id (in
+    a batch sink for a record that goes alone). `show` gives the row of a `{target_id}`, in the
+    form in which the stream of `verify` lists it; two-way flows need it.
     `masked` names fields that people should not read in a dead letter.
     """
 
@@ -273,6 +283,7 @@ class Sink(Strict):
     delete: Request | None = None
     deactivate: Request | None = None
     find: Find | HookName | None = None
+    show: Show | None = None
     verify: Verify | None = None
     visibility_lag: Seconds = 0.0
     idempotency_header: str = "Idempotency-Key"

@@ -20,10 +20,11 @@ from hub.sdk.errors import (
 )
 from hub.sdk.http import Client
 from hub.sdk.manifest import Find, Poll, Receipts, Request, Sink
-from hub.sdk.records import Op, Outcome, Receipt, Safety, Write
+from hub.sdk.records import Op, Outcome, Receipt, Row, Safety, Write
 from hub.sdk.reply import Reply
 
 _RETRY = ("throttle", "retry", "reauth")
+_GONE = (404, 410)
 _UNFILLED = ("http.empty_name", "http.unknown_name", "http.dots")
 
 
@@ -110,6 +111,28 @@ class SinkWriter:
             raise ContractBroken("sink.ambiguous", where=self._where, key=key, hits=len(ids))
         return next(iter(ids), None)
 
+    def show(self, target_id: str) -> Row | None:
+        """The record with the target's id as the stream of `verify` lists it; None when gone."""
+        show = self.sink.show
+        if show is None:
+            raise ConfigError("sink.no_show", where=self._where)
+        try:
+            reply = self._client.call(show.request, {"target_id": target_id}, read=True)
+        except ContractBroken as error:
+            if error.params.get("status") in _GONE:
+                return None
+            raise
+        row = None if reply.empty else dig(reply.body, show.data)
+        if row is None or row == []:
+            return None
+        row = row[0] if isinstance(row, list) and len(row) == 1 else row
+        if not isinstance(row, dict):
+            found = "nothing" if row is MISSING else type(row).__name__
+            raise ContractBroken(
+                "read.no_data_path", where=self._where, path=show.data, found=found
+            )
+        return row
+
     # --- one call -----------------------------------------------------------------------------
 
     def _chunks(self, writes: Sequence[Write]) -> list[list[Write]]:
@@ -126,7 +149,9 @@ class SinkWriter:
 
     def _write_chunk(self, chunk: list[Write]) -> list[Receipt]:
         try:
-            if self.sink.batch > 1 and chunk[0].op is Op.UPSERT:
+            by_id = chunk[0].target_id is not None and self.sink.update is not None
+            alone = len(chunk) == 1 and (by_id or self.sink.batch == 1)
+            if chunk[0].op is Op.UPSERT and not alone:
                 return self._write_batch(chunk)
             return [self._write_one(chunk[0])]
         except RecordRejected as error:
@@ -338,7 +363,7 @@ def _pause(reply: Reply, poll: Poll) -> float:
 
 def _already_gone(write: Write, error: RecordRejected) -> Receipt | None:
     """Deleting what is not there any more has had its effect."""
-    if error.params.get("status") in (404, 410):
+    if error.params.get("status") in _GONE:
         return Receipt(write.key, Outcome.WRITTEN, write.target_id)
     return None
 

@@ -109,6 +109,12 @@ def forget_content(connection: Connection, flow_id: str, source_keys: Sequence[s
     _set_links(connection, flow_id, source_keys, source_hash=None, content_hash=None)
 
 
+def set_state(connection: Connection, flow_id: str, source_key: str, state: LinkState) -> None:
+    """Say where a record stands; whatever it says next is compared anew."""
+    forgotten = {"source_hash": None, "content_hash": None}
+    _set_links(connection, flow_id, [source_key], state=state.value, **forgotten)
+
+
 def forget_target_ids(connection: Connection, flow_id: str, source_keys: Sequence[str]) -> None:
     """The target lost these: they are to be created anew."""
     _set_links(connection, flow_id, source_keys, target_id=None, pushed_revision=0)

@@ -6,6 +6,7 @@ from hub.engine.abilities import require_abilities
 from hub.engine.inspection import flow_rows
 from hub.engine.operations.base import LARGEST_NUMBER, Opened, Row, capped, iso
 from hub.engine.planning import start_run
+from hub.engine.two_way.pairs import direction_in
 from hub.sdk.errors import ConfigError
 from hub.sdk.hooks import event_of
 from hub.store.rows import from_ms
@@ -43,6 +44,7 @@ class FlowOperations(Opened):
         if loaded.target.connection is not None and loaded.target.sink is not None:
             writer = hub.session(loaded.target.connection).sink(loaded.target.sink)
             require_abilities(loaded, writer.sink)
+            direction_in(hub, loaded)
         return self.unfinished(flow)
 
     def unfinished(self, flow: str) -> Row | None:

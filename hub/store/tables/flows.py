@@ -102,13 +102,19 @@ agreement = Table(
     metadata,
     Column("flow_id", NAME, primary_key=True),
     Column("source_key", KEY, primary_key=True),
-    Column("base_text", LONG, nullable=False),
-    Column("turned_by", NAME),
-    Column("turns", Integer, nullable=False, default=0),
-    Column("turned_at", BigInteger, nullable=False),
+    Column("other_key", KEY),
+    Column("base_text", LONG),
+    Column("notes_text", LONG),
+    Column("gone", Integer, nullable=False, default=0),
+    Column("held_by", String(60)),
     sqlite_with_rowid=False,
 )
-"""Two-way flows: the field values both sides last agreed on, and how often the direction turned."""
+"""Two-way flows, one row per record and direction: how it stood when both sides last agreed.
+
+`other_key` is the record it is paired with; `base_text` the fields of the source row that either
+direction reads or writes; `notes_text` what is disputed and how often a field changed direction;
+`gone` means that both sides agree on its end. `held_by` names the write that is at the pair.
+"""
 
 waiting = Table(
     "hub_waiting",

@@ -1,0 +1,1 @@
+"""Flows in both directions over the same objects (docs/two-way.md)."""
