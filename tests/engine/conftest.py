@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +18,14 @@ from hub.engine.deployment import create_deployment
 from hub.engine.hub import Hub, open_hub
 from hub.engine.operations import LocalOperations
 from hub.engine.planning import start_run
+from hub.sdk.testing import FakeClock
 from hub.store.database import Store, open_store
 from hub.store.migrate import migrate
 from hub.store.runs import Run, load_run
+from tests.engine import paper
+from tests.engine.offices import Office, furnish
+from tests.engine.paper import QuietHub
+from tests.engine.two_way_rig import Make
 
 FAST = {"rate": "10000/s", "tries": 3, "deadline": "3s"}
 
@@ -121,3 +127,65 @@ def store(url: str) -> Iterator[Store]:
     migrate(opened)
     yield opened
     opened.close()
+
+
+# --- two offices and a hub between them ---------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def empty_hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return paper.template(tmp_path_factory.mktemp("two_way") / "origin")
+
+
+@pytest.fixture
+def kind() -> str:
+    return "sqlite"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def left(clock: FakeClock) -> Iterator[Office]:
+    with Office("L", clock) as office:
+        yield office
+
+
+@pytest.fixture
+def right(clock: FakeClock) -> Iterator[Office]:
+    with Office("R", clock) as office:
+        yield office
+
+
+@pytest.fixture
+def make(
+    request: pytest.FixtureRequest,
+    kind: str,
+    empty_hub: Path,
+    tmp_path: Path,
+    clock: FakeClock,
+    left: Office,
+    right: Office,
+) -> Iterator[Make]:
+    """A hub over the two offices, furnished as the test wants it; called again, it restarts."""
+    url = request.getfixturevalue("postgres_url") if kind == "postgres" else None
+    if url is not None:
+        store = open_store(url)
+        migrate(store)
+        store.close()
+    opened: list[QuietHub] = []
+    folder = tmp_path / "hub"
+    shutil.copytree(empty_hub, folder)
+
+    def made(policy: Any = None, **options: Any) -> QuietHub:
+        if opened:
+            opened.pop().close()
+        furnish(folder, left, right, policy, **options)
+        opened.append(QuietHub(folder, url, clock))
+        return opened[-1]
+
+    yield made
+    for hub in opened:
+        hub.close()

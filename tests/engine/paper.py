@@ -25,10 +25,12 @@ from hub.engine.durable import Durable
 from hub.engine.hub import Hub
 from hub.engine.planning import start_run
 from hub.engine.sync import run_flow
+from hub.engine.two_way import delivering
 from hub.sdk.manifest import Sink
 from hub.sdk.records import Op, Outcome, Page, Receipt, Row, Safety, Write
 from hub.sdk.testing import FakeClock
 from hub.store.database import open_store
+from hub.store.deliveries import sinks_to_visit
 from hub.store.migrate import migrate
 from hub.store.runs import Run, load_run
 
@@ -136,31 +138,18 @@ class _NoJobs(Durable):
         return bool(prefix)
 
 
-class PaperHub(Hub):
-    """A hub whose connections are scripts."""
+class QuietHub(Hub):
+    """A hub with real connections whose jobs are called by hand, while the clock stands still."""
 
-    def __init__(self, folder: Path) -> None:
-        store = open_store(f"sqlite:///{folder}/hub.db")
-        sa.event.listen(store.engine, "connect", _do_not_sync)
-        self.time = FakeClock()
+    def __init__(
+        self, folder: Path, url: str | None = None, clock: FakeClock | None = None
+    ) -> None:
+        store = open_store(url or f"sqlite:///{folder}/hub.db")
+        if store.embedded:
+            sa.event.listen(store.engine, "connect", _do_not_sync)
+        self.time = clock or FakeClock()
         super().__init__(open_deployment(folder), store, self.time)
         self.durable = _NoJobs(store, {})
-        self.stream = ScriptedStream()
-        self.sink = ScriptedSink()
-
-    def session(self, name: str) -> Any:
-        """The same script whatever the name."""
-        limits = SimpleNamespace(concurrent=1, rate=None, deadline=1.0, connect=1.0)
-        manifest = SimpleNamespace(limits=limits, streams={"row": self.stream})
-        connection = SimpleNamespace(name=name, account=name, manifest=manifest)
-        return SimpleNamespace(
-            connection=connection, stream=lambda _: self.stream, sink=lambda _: self.sink
-        )
-
-    def connection(self, name: str) -> Any:
-        """What planning asks of a connection."""
-        streams = {"row": SimpleNamespace(incremental=self.stream.incremental)}
-        return SimpleNamespace(name=name, manifest=SimpleNamespace(streams=streams))
 
     def run(self, flow: str, *, deliver: bool = True, **options: Any) -> Run:
         """One run, by hand, to where it can come."""
@@ -177,12 +166,10 @@ class PaperHub(Hub):
             return
         for _ in range(rounds):
             drain_sink(self, target.ref)
-            self.time.advance(400)
             with self.store.reading() as connection:
-                from hub.store.deliveries import sinks_to_visit
-
                 if target.ref not in sinks_to_visit(connection):
                     return
+            self.time.advance(400)
 
     def look(self, run_id: int) -> Run:
         with self.store.reading() as connection:
@@ -193,6 +180,29 @@ class PaperHub(Hub):
     def rows(self, statement: sa.Select[Any]) -> list[Any]:
         with self.store.reading() as connection:
             return list(connection.execute(statement))
+
+
+class PaperHub(QuietHub):
+    """A hub whose connections are scripts."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.stream = ScriptedStream()
+        self.sink = ScriptedSink()
+
+    def session(self, name: str) -> Any:
+        """The same script whatever the name."""
+        limits = SimpleNamespace(concurrent=1, rate=None, deadline=1.0, connect=1.0)
+        manifest = SimpleNamespace(limits=limits, streams={"row": self.stream})
+        connection = SimpleNamespace(name=name, account=name, manifest=manifest)
+        return SimpleNamespace(
+            connection=connection, stream=lambda _: self.stream, sink=lambda _: self.sink
+        )
+
+    def connection(self, name: str) -> Any:
+        """What planning asks of a connection."""
+        streams = {"row": SimpleNamespace(incremental=self.stream.incremental)}
+        return SimpleNamespace(name=name, manifest=SimpleNamespace(streams=streams))
 
 
 def write_flow(folder: Path, name: str, text: str) -> None:
@@ -228,7 +238,7 @@ def dying(after: Callable[[str], bool]) -> Iterator[None]:
         if after(name):
             raise Died(name)
 
-    places = (sync, delivery, replay)
+    places = (sync, delivery, replay, delivering)
     before = [place.crash_point for place in places]
     for place in places:
         place.crash_point = point
