@@ -56,7 +56,7 @@ def drain_sink(hub: Hub, sink_ref: str) -> None:
     first, also one of this process that ended in an error.
     """
     with hub.store.transaction() as connection:
-        take_drain(connection, sink_ref)
+        take_drain(connection, sink_ref, hub.now_ms())
     connection_name, sink_name = sink_ref.split("/", 1)
     try:
         drain = Drain(hub, sink_ref, hub.session(connection_name), sink_name)

@@ -21,7 +21,7 @@ from hub.mapping import Links, Reference
 from hub.sdk.records import Row, join_key
 from hub.store import ledger, waiting
 from hub.store.deliveries import lock_sink
-from hub.store.drains import take_drain, want_drain
+from hub.store.drains import reset_drain, want_drain
 from hub.store.rows import plain_text
 from hub.store.sequences import next_numbers
 from hub.store.waiting import Wait
@@ -115,7 +115,7 @@ def wake_flow(hub: Hub, connection: Connection, flow_id: str) -> None:
 
 def take_wake(connection: Connection, flow_id: str) -> None:
     """The job starts: whoever brings something from now on must queue another one."""
-    take_drain(connection, _job_name(flow_id))
+    reset_drain(connection, _job_name(flow_id))
 
 
 def find_arrived(hub: Hub) -> None:

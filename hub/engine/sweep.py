@@ -28,7 +28,7 @@ from hub.engine.webhooks.retention import forget_old_webhooks
 from hub.engine.webhooks.wakes import sweep_subscriptions
 from hub.sdk.errors import HubError, LostRace
 from hub.store import deliveries
-from hub.store.drains import take_drain
+from hub.store.drains import reset_drain
 from hub.store.runs import Run, RunState, move_run, unfinished_runs
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def sweep(hub: Hub) -> None:
     for sink_ref in sinks:
         if not hub.durable.alive(f"drain:{sink_ref}:"):
             with hub.store.transaction() as connection:
-                take_drain(connection, sink_ref)
+                reset_drain(connection, sink_ref)
                 wake_sink(hub, connection, sink_ref)
     wake_event_flows(hub)
     sweep_subscriptions(hub)

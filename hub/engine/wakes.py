@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
-from hub.store.drains import next_wake, want_drain
+from hub.store.drains import plan_drain, want_drain
 
 if TYPE_CHECKING:
     from hub.engine.hub import Hub
@@ -20,8 +20,13 @@ def wake_sink(hub: Hub, connection: Connection, sink_ref: str) -> None:
 
 
 def wake_later(hub: Hub, connection: Connection, sink_ref: str, seconds: float) -> None:
-    """Queue a delivery job that starts in `seconds`, besides any other."""
-    _queue(hub, connection, sink_ref, next_wake(connection, sink_ref), delay=seconds)
+    """Make sure a delivery job is queued that starts in `seconds` or before.
+
+    One is enough: every job asks for the next one, so that more would never become fewer.
+    """
+    wake = plan_drain(connection, sink_ref, hub.now_ms() + int(seconds * 1000))
+    if wake is not None:
+        _queue(hub, connection, sink_ref, wake, delay=seconds)
 
 
 def _queue(hub: Hub, connection: Connection, sink_ref: str, wake: int, delay: float) -> None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from hub.store.drains import still_planned
 from hub.store.records import SEQUENCE_PREFIX
 from hub.store.tables import (
     message,
@@ -51,6 +52,7 @@ class Subscription:
     failed: int = 0
     wanted: int = 0
     wake_no: int = 0
+    later_at: int = 0
 
     @property
     def active(self) -> bool:
@@ -194,17 +196,28 @@ def want_job(connection: Connection, subscription_id: str) -> int | None:
     return found.wake_no + 1
 
 
-def later_job(connection: Connection, subscription_id: str) -> int:
-    """The number of a later wake-up; it does not hold back an earlier one."""
+def plan_job(connection: Connection, subscription_id: str, at_ms: int) -> int | None:
+    """Ask for a sending job at a later time; the number of the wake-up when one must be queued.
+
+    None when one that is planned already comes no later. It holds no earlier wake-up back.
+    """
     found = lock_subscription(connection, subscription_id)
-    number = 1 if found is None else found.wake_no + 1
-    change_subscription(connection, subscription_id, wake_no=number)
+    if found is None or 0 < found.later_at <= at_ms:
+        return None
+    number = found.wake_no + 1
+    change_subscription(connection, subscription_id, wake_no=number, later_at=at_ms)
     return number
 
 
-def take_job(connection: Connection, subscription_id: str) -> None:
+def take_job(connection: Connection, subscription_id: str, now_ms: int) -> None:
     """A sending job starts: whoever adds work from now on must queue another one."""
-    change_subscription(connection, subscription_id, wanted=0)
+    later = still_planned(subscription.c.later_at, now_ms)
+    change_subscription(connection, subscription_id, wanted=0, later_at=later)
+
+
+def reset_job(connection: Connection, subscription_id: str) -> None:
+    """No job is queued, now or later."""
+    change_subscription(connection, subscription_id, wanted=0, later_at=0)
 
 
 def subscriptions_to_visit(connection: Connection, now_ms: int) -> list[str]:

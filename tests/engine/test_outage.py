@@ -12,7 +12,9 @@ import sqlalchemy as sa
 
 from hub.engine import planning, sync
 from hub.engine.hub import Hub
+from hub.engine.jobs import DELAYED, Job
 from hub.engine.planning import start_run
+from hub.engine.wakes import wake_sink
 from hub.sdk.errors import TransientError
 from hub.sdk.testing import Fault
 from hub.store.runs import Run, RunState, load_run, move_run
@@ -105,3 +107,25 @@ def test_a_run_that_waits_for_its_target_does_not_stop_the_schedule_from_reading
         assert second.id != first.id
         found = wait_until(hub, second, RunState.DELIVERING)
         assert found.counts["unchanged"] == 447
+
+
+def test_jobs_do_not_pile_up_for_a_target_that_takes_nothing(rig: Rig) -> None:
+    rig.crm.misbehave(Fault.STATUS, times=100_000, status=401)
+    with rig.open() as hub:
+        wait_until(hub, start_run(hub, FLOW), RunState.DELIVERING)
+        for _ in range(8):
+            with hub.store.transaction() as connection:
+                wake_sink(hub, connection, "crm/customer")
+            put_off = _all_put_off(hub)
+    assert len(put_off) <= 2, put_off
+
+
+def _all_put_off(hub: Hub) -> list[Job]:
+    """The delivery jobs, once none of them waits for its turn or runs."""
+    until = time.monotonic() + 20
+    while True:
+        jobs = [job for job in hub.durable.unfinished() if job.id.startswith("drain:")]
+        if jobs and all(job.state == DELAYED for job in jobs):
+            return jobs
+        assert time.monotonic() < until, jobs
+        time.sleep(0.05)

@@ -87,7 +87,7 @@ class _Sender:
             mine = lock_subscription(connection, self._id)
             if mine is None:
                 return False
-            take_job(connection, self._id)
+            take_job(connection, self._id, hub.now_ms())
             left = release_others(connection, self._id, self._owner, hub.now_ms())
         if left:
             log.info("subscription %s: %d message(s) are sent again", self._id, left)

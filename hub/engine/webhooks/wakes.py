@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy.engine import Connection
 
 from hub.store.subscriptions import (
-    later_job,
     listeners,
+    plan_job,
+    reset_job,
     subscriptions_to_visit,
-    take_job,
     want_job,
 )
 
@@ -37,9 +37,11 @@ def wake(hub: Hub, connection: Connection, subscription_id: str) -> None:
 
 
 def wake_later(hub: Hub, connection: Connection, subscription_id: str, seconds: float) -> None:
-    """Queue a sending job that starts in `seconds`, besides any other."""
-    if hub.durable.is_open:
-        number = later_job(connection, subscription_id)
+    """Make sure a sending job is queued that starts in `seconds` or before."""
+    if not hub.durable.is_open:
+        return
+    number = plan_job(connection, subscription_id, hub.now_ms() + int(seconds * 1000))
+    if number is not None:
         _queue(hub, connection, subscription_id, number, delay=seconds)
 
 
@@ -50,7 +52,7 @@ def sweep_subscriptions(hub: Hub) -> None:
     for subscription_id in found:
         if not hub.durable.alive(f"webhooks:{subscription_id}:"):
             with hub.store.transaction() as connection:
-                take_job(connection, subscription_id)
+                reset_job(connection, subscription_id)
                 wake(hub, connection, subscription_id)
 
 

@@ -54,5 +54,6 @@ drain = Table(
     Column("sink_ref", NAME, primary_key=True),
     Column("wanted", Integer, nullable=False),
     Column("wakes", BigInteger, nullable=False),
+    Column("later_at", BigInteger, nullable=False, default=0),
 )
-"""Whether a delivery job for the sink is already queued."""
+"""Whether a delivery job for the sink is already queued, and when the next delayed one starts."""

@@ -38,13 +38,15 @@ subscription = Table(
     Column("failed", BigInteger, nullable=False, default=0),
     Column("wanted", Integer, nullable=False, default=0),
     Column("wake_no", BigInteger, nullable=False, default=0),
+    Column("later_at", BigInteger, nullable=False, default=0),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
 )
 """Endpoints that are told of record changes; their secrets are in `hub_secret`.
 
 `failing_since` and `failures` tell of the tries since the last message that was taken; nothing is
-sent before `hold_until`; `sent` and `failed` count tries; `wanted` says that a job is queued.
+sent before `hold_until`; `sent` and `failed` count tries; `wanted` says that a job is queued, and
+`later_at` when the next delayed one starts.
 """
 
 subscription_position = Table(

@@ -136,6 +136,7 @@ def upgrade() -> None:
         sa.Column("failed", sa.BigInteger(), nullable=False),
         sa.Column("wanted", sa.Integer(), nullable=False),
         sa.Column("wake_no", sa.BigInteger(), nullable=False),
+        sa.Column("later_at", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
@@ -185,6 +186,10 @@ def upgrade() -> None:
     )
     op.create_index("hub_dead_letter_by_replay", "hub_dead_letter", ["replay_id", "state"])
 
+    op.add_column(
+        "hub_drain",
+        sa.Column("later_at", sa.BigInteger(), nullable=False, server_default="0"),
+    )
     op.add_column("hub_executor", sa.Column("started_at", sa.BigInteger(), nullable=True))
     op.add_column("hub_executor", sa.Column("kind", sa.String(length=12), nullable=True))
     op.add_column("hub_executor", sa.Column("host_name", sa.String(length=120), nullable=True))
