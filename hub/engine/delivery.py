@@ -49,14 +49,15 @@ _EARLY = 1.0
 log = logging.getLogger("hub.engine.delivery")
 
 
-def drain_sink(hub: Hub, sink_ref: str) -> None:
+def drain_sink(hub: Hub, sink_ref: str, wake: int = 0) -> None:
     """The delivery job of one sink: send what is due, then ask to be woken for the rest.
 
+    `wake` is the number of the wake-up that it was queued for; 0 when nobody queued it.
     Each job signs its intents with a name of its own: what an earlier job left behind is settled
     first, also one of this process that ended in an error.
     """
     with hub.store.transaction() as connection:
-        take_drain(connection, sink_ref, hub.now_ms())
+        take_drain(connection, sink_ref, wake, hub.now_ms())
     connection_name, sink_name = sink_ref.split("/", 1)
     try:
         drain = Drain(hub, sink_ref, hub.session(connection_name), sink_name)

@@ -62,7 +62,7 @@ class Hub:
             store,
             {
                 "run_flow": lambda run_id: run_flow(self, run_id),
-                "drain_sink": lambda sink_ref: drain_sink(self, sink_ref),
+                "drain_sink": lambda sink_ref, wake=0: drain_sink(self, sink_ref, wake),
                 "send_webhooks": lambda subscription_id: send_webhooks(self, subscription_id),
                 "replay_letters": lambda replay_id, turn: replay_letters(self, replay_id, turn),
                 "release_held": lambda flow_id: release_held(self, flow_id),

@@ -36,6 +36,6 @@ def _queue(hub: Hub, connection: Connection, sink_ref: str, wake: int, delay: fl
         f"drain:{sink_ref}:{wake}",
         queue="delivery",
         partition=sink_ref,
-        args=[sink_ref],
+        args=[sink_ref, wake],
         delay=delay,
     )

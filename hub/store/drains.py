@@ -15,7 +15,7 @@ _EARLY_MS = 2_000
 
 def want_drain(connection: Connection, sink_ref: str) -> int | None:
     """Ask for a delivery job; the number of the wake-up when one must be queued, else None."""
-    return _wake(connection, sink_ref, drain.c.wanted == 0, wanted=1)
+    return _wake(connection, sink_ref, drain.c.wanted == 0, wanted=drain.c.wakes + 1)
 
 
 def plan_drain(connection: Connection, sink_ref: str, at_ms: int) -> int | None:
@@ -27,11 +27,15 @@ def plan_drain(connection: Connection, sink_ref: str, at_ms: int) -> int | None:
     return _wake(connection, sink_ref, later, later_at=at_ms)
 
 
-def take_drain(connection: Connection, sink_ref: str, now_ms: int) -> None:
-    """A delivery job starts: whoever adds work from now on must queue another one."""
+def take_drain(connection: Connection, sink_ref: str, wake: int, now_ms: int) -> None:
+    """The delivery job of a wake-up starts: whoever adds work from now on must queue another one.
+
+    Unless one is queued still: this one may have begun before, in a process that died.
+    """
+    waits = sa.case((drain.c.wanted == wake, 0), else_=drain.c.wanted)
     later = still_planned(drain.c.later_at, now_ms)
     this = drain.c.sink_ref == sink_ref
-    connection.execute(drain.update().where(this).values(wanted=0, later_at=later))
+    connection.execute(drain.update().where(this).values(wanted=waits, later_at=later))
 
 
 def reset_drain(connection: Connection, sink_ref: str) -> None:
@@ -56,10 +60,11 @@ def _wake(
         known = connection.execute(sa.select(drain.c.wakes).where(this)).first()
         if known is not None:
             return None
-        row = {"sink_ref": sink_ref, "wanted": 0, "later_at": 0, "wakes": 1, **values}
         try:
             with connection.begin_nested():
+                row = {"sink_ref": sink_ref, "wanted": 0, "wakes": 0}
                 connection.execute(drain.insert().values(row))
         except sa.exc.IntegrityError:
-            return None
+            return None  # whoever made it did so for a job
+        return _wake(connection, sink_ref, unless_known, **values)
     return int(connection.execute(sa.select(drain.c.wakes).where(this)).scalar_one())

@@ -183,8 +183,19 @@ def test_a_delivery_job_is_asked_for_once_until_it_starts(store: Store) -> None:
     with store.transaction() as connection:
         assert drains.want_drain(connection, "c/s") == 1
         assert drains.want_drain(connection, "c/s") is None
-        drains.take_drain(connection, "c/s", 0)
+        drains.take_drain(connection, "c/s", 1, 0)
         assert drains.want_drain(connection, "c/s") == 2
+
+
+def test_a_delivery_job_that_begins_anew_leaves_the_queued_one_in_its_place(store: Store) -> None:
+    with store.transaction() as connection:
+        assert drains.want_drain(connection, "c/s") == 1
+        drains.take_drain(connection, "c/s", 1, 0)
+        assert drains.want_drain(connection, "c/s") == 2
+        drains.take_drain(connection, "c/s", 1, 0)
+        assert drains.want_drain(connection, "c/s") is None
+        drains.take_drain(connection, "c/s", 2, 0)
+        assert drains.want_drain(connection, "c/s") == 3
 
 
 def test_a_later_wake_up_does_not_hold_back_an_earlier_one(store: Store) -> None:
@@ -198,9 +209,9 @@ def test_of_later_wake_ups_only_an_earlier_one_is_queued_beside_another(store: S
         assert drains.plan_drain(connection, "c/s", 60_000) == 1
         assert drains.plan_drain(connection, "c/s", 90_000) is None
         assert drains.plan_drain(connection, "c/s", 30_000) == 2
-        drains.take_drain(connection, "c/s", 10_000)
+        drains.take_drain(connection, "c/s", 1, 10_000)
         assert drains.plan_drain(connection, "c/s", 60_000) is None
-        drains.take_drain(connection, "c/s", 30_000)
+        drains.take_drain(connection, "c/s", 2, 30_000)
         assert drains.plan_drain(connection, "c/s", 60_000) == 3
         drains.reset_drain(connection, "c/s")
         assert drains.plan_drain(connection, "c/s", 90_000) == 4

@@ -56,4 +56,6 @@ drain = Table(
     Column("wakes", BigInteger, nullable=False),
     Column("later_at", BigInteger, nullable=False, default=0),
 )
-"""Whether a delivery job for the sink is already queued, and when the next delayed one starts."""
+"""`wanted` is the wake-up whose job is queued and has not begun, `later_at` the time at which the
+next delayed job starts; 0 for none.
+"""
