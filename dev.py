@@ -297,7 +297,7 @@ def _stages(full: bool) -> list[tuple[str, list[str], bool]]:
         ("imports", [str(BIN / "lint-imports")], False),
         ("manifests", [hub, "connector", "lint", "--json"], False),
         ("flows", [hub, "flow", "lint"], False),
-        ("README and rules", [*pytest, "-q", "tests/project"], False),
+        ("README and rules", [*pytest, "-q", *PARALLEL, "tests/project"], False),
         (
             "tests",
             [*pytest, *PARALLEL, "--ignore=tests/project", "-m", "" if full else "not slow"],

@@ -55,7 +55,8 @@ class Target(ScriptedSink):
         return super().find(key)
 
     def _doubt(self, writes: Sequence[Write]) -> None:
-        self.in_doubt.update(one.key for one in writes)
+        creations = [one for one in writes if not self.repeatable(one.op, one.target_id)]
+        self.in_doubt.update(one.key for one in creations)
 
     def _fate(self, write: Write, fault: str | None, at: int) -> Receipt:
         if fault == "partly" and at % 2:
