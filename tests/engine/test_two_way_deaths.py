@@ -31,6 +31,12 @@ POINTS = (
     "delivery.settled",
 )
 SAFETIES = ("upsert", "idempotency_key", "look_up")
+SAME_HISTORIES = settings(
+    max_examples=12,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 @contextmanager
@@ -146,9 +152,7 @@ POLICIES = st.sampled_from(
 )
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@SAME_HISTORIES
 @given(steps=st.lists(STEPS, min_size=4, max_size=14), policy=POLICIES)
 def test_whatever_people_edit_both_sides_come_to_agree_and_then_nothing_is_written(
     empty_hub: Path, tmp_path: Path, steps: list[tuple[Any, ...]], policy: dict[str, Any]
@@ -253,9 +257,7 @@ def ruled(field: str, ours: Any, theirs: Any, was: Any) -> Any:
     return theirs
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@SAME_HISTORIES
 @given(rounds=ROUNDS)
 def test_edits_on_both_sides_end_as_the_rules_of_their_fields_say(
     empty_hub: Path, tmp_path: Path, rounds: list[tuple[dict[str, Any], dict[str, Any], bool]]
@@ -325,9 +327,7 @@ LIVES = st.lists(
 DELETIONS = st.sampled_from(["owner", "win", "lose"])
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@SAME_HISTORIES
 @given(steps=LIVES, deletions=DELETIONS, delete=st.sampled_from(["deactivate", "delete"]))
 def test_whatever_is_deleted_and_restored_both_sides_end_with_the_same_records(
     empty_hub: Path, tmp_path: Path, steps: list[tuple[Any, ...]], deletions: str, delete: str
