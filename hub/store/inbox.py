@@ -185,18 +185,6 @@ def last_event_nos(connection: Connection) -> dict[str, int]:
     return {row.name.removeprefix(_PREFIX): row.last_no for row in found}
 
 
-def last_received(connection: Connection, connection_id: str) -> int | None:
-    """When the newest event came, in milliseconds."""
-    statement = (
-        sa.select(inbox.c.received_at)
-        .where(inbox.c.connection_id == connection_id)
-        .order_by(inbox.c.event_no.desc())
-        .limit(1)
-    )
-    found: int | None = connection.execute(statement).scalar_one_or_none()
-    return found
-
-
 def first_kept(connection: Connection, connection_id: str) -> int:
     """The number of the oldest event whose body is kept; behind the newest when there is none."""
     kept = sa.select(sa.func.min(inbox.c.event_no)).where(
