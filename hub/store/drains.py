@@ -11,6 +11,7 @@ from hub.store.tables import drain
 
 _EARLY_MS = 2_000
 """How much earlier than planned a job may start: its clock need not be that of the planner."""
+_NEAR_MS = 1_000
 
 
 def want_drain(connection: Connection, sink_ref: str) -> int | None:
@@ -21,9 +22,10 @@ def want_drain(connection: Connection, sink_ref: str) -> int | None:
 def plan_drain(connection: Connection, sink_ref: str, at_ms: int) -> int | None:
     """Ask for a delivery job at a later time; the number of the wake-up when one must be queued.
 
-    None when one that is planned already comes no later. It holds no earlier wake-up back.
+    None when one that is planned already comes no later, or hardly: two jobs that count to the
+    same moment differ by milliseconds. It holds no earlier wake-up back.
     """
-    later = sa.or_(drain.c.later_at == 0, drain.c.later_at > at_ms)
+    later = sa.or_(drain.c.later_at == 0, drain.c.later_at > at_ms + _NEAR_MS)
     return _wake(connection, sink_ref, later, later_at=at_ms)
 
 

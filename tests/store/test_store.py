@@ -208,6 +208,7 @@ def test_of_later_wake_ups_only_an_earlier_one_is_queued_beside_another(store: S
     with store.transaction() as connection:
         assert drains.plan_drain(connection, "c/s", 60_000) == 1
         assert drains.plan_drain(connection, "c/s", 90_000) is None
+        assert drains.plan_drain(connection, "c/s", 59_990) is None
         assert drains.plan_drain(connection, "c/s", 30_000) == 2
         drains.take_drain(connection, "c/s", 1, 10_000)
         assert drains.plan_drain(connection, "c/s", 60_000) is None
