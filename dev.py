@@ -331,7 +331,8 @@ def lock(arguments: list[str]) -> int:
     options += "--no-emit-index-url --no-emit-find-links --no-header --no-annotate"
     base = [uv, "pip", "compile", "pyproject.toml", *options.split()]
     dev = ["--extra", "dev", "-c", "requirements.lock", "-o", LOCK.name]
-    return 1 if _run([*base, "-o", "requirements.lock"]) or _run([*base, *dev]) else 0
+    whole = ["--extra", "archive", "--extra", "nats", "-o", "requirements.lock"]
+    return 1 if _run([*base, *whole]) or _run([*base, *dev]) else 0
 
 
 COMMANDS = {"demo": demo, "test": test, "check": check, "bench": bench, "fmt": fmt, "lock": lock}

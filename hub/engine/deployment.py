@@ -36,6 +36,18 @@ port = 8700
 grace = "6s"                 # without a heartbeat for so long, a process is taken for dead
 jobs = 16                    # jobs of one queue that one process takes at a time
 
+[telemetry]
+# url = "sqlite:///telemetry.db"  # default: a file beside the SQLite store, or the same PostgreSQL
+keep_days = 400              # readings; what is older goes to the archive, if there is one
+# archive = "s3://bucket/prefix"  # or a folder: whole days as Parquet files
+# bus = "nats://127.0.0.1:4222"   # for fleets: NATS JetStream before the projectors
+
+[mqtt]
+# port = 1883                # devices and gateways connect here; without a port nobody listens
+# tls_port = 8883            # with certificate and key
+# certificate = "server.pem"
+# key = "server.key"
+
 [hooks]
 keep_bodies_days = 30        # received events, once every flow has read them
 keep_ids_days = 90           # by their ids they are recognised when they are sent again
@@ -97,6 +109,40 @@ class HookSettings(Strict):
         return self
 
 
+class TelemetrySettings(Strict):
+    """Where readings live and how long. `parts` is fixed once messages have been kept."""
+
+    url: str | None = None
+    inbox_url: str | None = None
+    keep_days: int = Field(default=400, ge=1, le=36500)
+    inbox_hours: float = Field(default=1.0, ge=0, le=720)
+    projectors: int = Field(default=1, ge=0, le=16)
+    parts: int = Field(default=16, ge=1, le=256)
+    archive: str | None = None
+    archive_endpoint: str | None = None
+    bus: str | None = None
+
+
+class MqttSettings(Strict):
+    """The MQTT listener. Paths are relative to the deployment."""
+
+    host: str = "127.0.0.1"
+    port: int | None = Field(default=None, ge=0, le=65535)
+    tls_port: int | None = Field(default=None, ge=0, le=65535)
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+    receive_maximum: int = Field(default=200, ge=1, le=65535)
+    max_packet: int = Field(default=1_048_576, ge=1024, le=268_435_455)
+    most_connections: int = Field(default=10_000, ge=1)
+
+    @model_validator(mode="after")
+    def _tls_is_complete(self) -> Self:
+        if self.tls_port is not None and (self.certificate is None or self.key is None):
+            raise ValueError("tls_port needs certificate and key")
+        return self
+
+
 class Settings(Strict):
     """What `hub.toml` may say."""
 
@@ -107,6 +153,8 @@ class Settings(Strict):
     engine: EngineSettings = EngineSettings()
     hooks: HookSettings = HookSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    mqtt: MqttSettings = MqttSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +173,23 @@ class Deployment:
         if url.startswith(prefix) and not url.startswith(prefix + "/"):
             return f"{prefix}{self.folder.resolve()}/{url.removeprefix(prefix)}"
         return url
+
+    @property
+    def telemetry_url(self) -> str:
+        """Where readings live: a SQLite file beside the hub's own, or the same PostgreSQL."""
+        return self._beside(self.settings.telemetry.url, "telemetry.db")
+
+    @property
+    def telemetry_inbox_url(self) -> str:
+        """Where raw messages wait for the projector: a third file, or the same PostgreSQL."""
+        chosen = self.settings.telemetry
+        return self._beside(chosen.inbox_url or chosen.url, "telemetry-inbox.db")
+
+    def _beside(self, url: str | None, name: str) -> str:
+        prefix = "sqlite:///"
+        if url is None and not self.store_url.startswith(prefix):
+            return self.store_url
+        return f"{prefix}{self.folder.resolve()}/{name}" if url is None else url
 
     @property
     def private_folder(self) -> Path:

@@ -83,6 +83,7 @@ __all__ = [
     "Show",
     "Sink",
     "Stream",
+    "Telemetry",
     "Title",
     "TokenAuth",
     "Verify",
@@ -319,6 +320,16 @@ class Common(Strict):
     headers: dict[str, str] = {}
 
 
+class Telemetry(Strict):
+    """Plug-in code for telemetry, as `module.name` inside of the connector's package.
+
+    `faces` is a `hub.sdk.telemetry.MakeFaces`, `decoders` a `Decoders` mapping.
+    """
+
+    faces: str = Field(pattern=r"^[a-z_][a-z0-9_.]*\.[A-Za-z_][A-Za-z0-9_]*$")
+    decoders: str = Field(pattern=r"^[a-z_][a-z0-9_.]*\.[A-Za-z_][A-Za-z0-9_]*$")
+
+
 def _config_field(value: object) -> object:
     return {"type": value} if isinstance(value, str) else value
 
@@ -342,6 +353,7 @@ class Manifest(Strict):
     streams: dict[str, Stream] = {}
     sinks: dict[str, Sink] = {}
     hook: Hook | None = None
+    telemetry: Telemetry | None = None
     open: bool = False
     quality: dict[str, str | dict[str, str]] = {}
 

@@ -45,6 +45,20 @@ class Connector:
         hook: Callable[..., Any] = function
         return hook
 
+    def telemetry_code(self, name: str) -> Any:
+        """`MODULE.NAME` of the connector's package, imported now. Raises ConfigError."""
+        module_name, _, attribute = name.rpartition(".")
+        try:
+            if self.package is None:
+                raise ConfigError("connector.not_a_package", connector=self.name, name=name)
+            return getattr(importlib.import_module(f"{self.package}.{module_name}"), attribute)
+        except HubError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                "connector.broken_code", connector=self.name, folder=self.folder, problem=error
+            ) from error
+
     def _hooks(self) -> ModuleType:
         try:
             if self.package is not None:

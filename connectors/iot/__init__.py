@@ -1,0 +1,1 @@
+"""Telemetry: ThingsBoard, InfluxDB line protocol, JSON, CloudEvents, MQTT brokers, Sparkplug B."""
