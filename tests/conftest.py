@@ -1,7 +1,8 @@
 """What every test may use: real servers on this machine, and the rules about who may be missing.
 
 A test marked `postgres`, `mqtt` or `nats` is skipped, with the reason, where that server does not
-answer. HUB_TEST_REQUIRE=postgres,mqtt names those that must be there: then the test fails instead.
+answer. HUB_TEST_REQUIRE=postgres,mqtt names those that must be there: then the test fails instead;
+with `real_clients` so does a client library that cannot be installed (tests/real_clients/).
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ def nats_url(request: pytest.FixtureRequest) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if unknown := _required() - set(_SERVERS):
-        known = ", ".join(_SERVERS)
+    if unknown := _required() - {*_SERVERS, "real_clients"}:
+        known = ", ".join([*_SERVERS, "real_clients"])
         raise pytest.UsageError(f"HUB_TEST_REQUIRE names {sorted(unknown)[0]!r}; known: {known}")
 
 
