@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
-from hub.engine.crash import crash_point
 from hub.engine.doubts import look_up
 from hub.engine.sending import OPERATOR_WAIT, Result, Sent, send
 from hub.engine.settlement import DOWN_FOR_GOOD_MS, settle
@@ -26,6 +25,7 @@ from hub.sdk.errors import AuthError, ConfigError
 from hub.sdk.records import Outcome, Receipt, Safety
 from hub.sdk.session import Session
 from hub.store import deliveries
+from hub.store.crash import crash_point
 from hub.store.deliveries import Intent
 from hub.store.drains import take_drain
 from hub.store.runs import add_counts, finish_delivered

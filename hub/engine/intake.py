@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hub.engine.crash import crash_point
 from hub.engine.event_runs import TRICKLE_SECONDS, wake_event_flows
 from hub.sdk.errors import HubError, TransientError
-from hub.store.database import AtOnce, is_disk_full
+from hub.store.crash import crash_point
+from hub.store.database import AtOnce
+from hub.store.group_commit import GroupCommit, Limits, Reasons
 from hub.store.inbox import NewEvent, NotNew, append_events, append_new
 
 if TYPE_CHECKING:
@@ -32,10 +33,9 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 2_000
 MOST_WAITING_BYTES = 64_000_000
-_BATCH_EVENTS = 1_000
-_BATCH_BYTES = 16_000_000
+_BATCH = Limits(items=1_000, bytes=16_000_000)
+_REASONS = Reasons("intake.disk_full", "intake.store", "intake.failed")
 _RETRY_SOON = 1.0
-_RETRY_LATER = 5.0
 _CLOSE_SECONDS = 10.0
 
 Settled = Sequence[tuple[Any, HubError | None]]
@@ -44,6 +44,7 @@ Settle = Callable[[Settled], None]
 
 Transaction = Callable[[], AbstractContextManager[Connection]]
 Append = Callable[[Connection, str, Sequence[NewEvent]], int]
+Kept = dict[tuple[str, str], int]
 
 log = logging.getLogger("hub.engine.intake")
 
@@ -55,6 +56,7 @@ class Waiting(NamedTuple):
     event: NewEvent
     ticket: Any
     settle: Settle
+    size: int
 
 
 class Intake:
@@ -66,93 +68,54 @@ class Intake:
     def __init__(self, hub: Hub) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.batches: Counter[int] = Counter()
+        self.queue = GroupCommit[Waiting, Kept]("hub-intake", self, _BATCH, _REASONS)
         self._hub = hub
-        self._queue: deque[Waiting] = deque()
-        self._bytes = 0
-        self._closing = False
-        self._idle = False
-        self._changed = threading.Condition()
-        self._writer: threading.Thread | None = None
         self._at_once = AtOnce(hub.store)
         self._waker = Waker(hub)
 
     @property
     def waiting(self) -> int:
         """How many events wait to be written."""
-        return len(self._queue)
+        return self.queue.waiting
 
     def put(self, connection_id: str, event: NewEvent, ticket: Any, settle: Settle) -> None:
         """Queue an event; `settle` is called once it is safe, or cannot be kept.
 
         Raises TransientError (`intake.overload`) when too much waits already.
         """
-        with self._changed:
-            full = len(self._queue) >= MOST_WAITING
-            full = full or self._bytes + len(event.body) > MOST_WAITING_BYTES
-            if full or self._closing:
-                raise TransientError("intake.overload", retry_after=_RETRY_SOON)
-            self._queue.append(Waiting(connection_id, event, ticket, settle))
-            self._bytes += len(event.body)
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._loop, name="hub-intake", daemon=True)
-                self._writer.start()
-            if self._idle:
-                self._idle = False
-                self._changed.notify()
+        waiting = Waiting(connection_id, event, ticket, settle, len(event.body))
+        if not self.queue.put(waiting, Limits(MOST_WAITING, MOST_WAITING_BYTES)):
+            raise TransientError("intake.overload", retry_after=_RETRY_SOON)
 
     def close(self) -> None:
         """Write and settle what waits, and take nothing more."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        if self._writer is not None:
-            self._writer.join(timeout=_CLOSE_SECONDS)
+        self.queue.close()
         self._waker.close()
 
-    def _loop(self) -> None:
-        while batch := self._take():
-            try:
-                self._write(batch)
-            except Exception:  # whatever happens, the next batch is written
-                log.exception("a batch of %d events could not be settled", len(batch))
+    # --- on the writer's thread -----------------------------------------------------------------
+
+    def kept(self, batch: Sequence[Waiting], outcome: Kept) -> None:
+        """Thank the senders, and wake the flows that the events feed."""
+        self.batches[len(batch)] += 1
+        for (connection_id, ended), number in outcome.items():
+            self.counts[connection_id, ended] += number
+        _settle(batch, None)
+        self._waker.wake(connection_id for connection_id, ended in outcome if ended == "accepted")
+
+    def refused(self, batch: Sequence[Waiting], reason: HubError) -> None:
+        """Tell the senders why their events are not kept."""
+        _settle(batch, reason)
+
+    def parts(self, batch: Sequence[Waiting]) -> Sequence[Sequence[Waiting]]:
+        """The batch by connection, or event by event where there is only one."""
+        groups = list(_by_connection(batch).values())
+        return groups if len(groups) > 1 else [[one] for one in batch]
+
+    def end(self) -> None:
+        """Nothing more comes."""
         self._at_once.close()
 
-    def _take(self) -> list[Waiting]:
-        """Everything that waits, as far as one transaction should hold it; empty at the end."""
-        with self._changed:
-            while not self._queue and not self._closing:
-                self._idle = True
-                self._changed.wait()
-            batch: list[Waiting] = []
-            size = 0
-            while self._queue and len(batch) < _BATCH_EVENTS and size <= _BATCH_BYTES:
-                batch.append(self._queue.popleft())
-                size += len(batch[-1].event.body)
-            self._bytes -= size
-            return batch
-
-    def _write(self, batch: Sequence[Waiting]) -> None:
-        """Write a batch and settle it; one that fails is tried again in smaller parts."""
-        try:
-            kept = self._commit(batch)
-        except Exception as error:
-            reason = _reason(error)
-            parts = [] if isinstance(reason, TransientError) else list(_parts(batch))
-            if len(parts) < 2:
-                if not isinstance(reason, TransientError):
-                    log.error("%d events cannot be kept", len(batch), exc_info=error)
-                _settle(batch, reason)
-                return
-            for part in parts:
-                self._write(part)
-            return
-        self.batches[len(batch)] += 1
-        for (connection_id, outcome), number in kept.items():
-            self.counts[connection_id, outcome] += number
-        _settle(batch, None)
-        self._waker.wake(connection_id for connection_id, outcome in kept if outcome == "accepted")
-
-    def _commit(self, batch: Sequence[Waiting]) -> dict[tuple[str, str], int]:
+    def commit(self, batch: Sequence[Waiting]) -> Kept:
         """One transaction; how many events of each connection were new and how many known.
 
         Nearly always all are new: only where that turns out wrong they are looked up first.
@@ -169,10 +132,8 @@ class Intake:
                 raise
         return self._append(batch, append_events, self._hub.store.transaction)
 
-    def _append(
-        self, batch: Sequence[Waiting], append: Append, transaction: Transaction
-    ) -> dict[tuple[str, str], int]:
-        kept: dict[tuple[str, str], int] = {}
+    def _append(self, batch: Sequence[Waiting], append: Append, transaction: Transaction) -> Kept:
+        kept: Kept = {}
         with transaction() as connection:
             # Always in the same order: two processes never wait for each other.
             for connection_id, events in sorted(_by_connection(batch).items()):
@@ -244,22 +205,3 @@ def _by_connection(batch: Sequence[Waiting]) -> dict[str, list[Waiting]]:
     for one in batch:
         groups.setdefault(one.connection_id, []).append(one)
     return groups
-
-
-def _parts(batch: Sequence[Waiting]) -> Iterable[Sequence[Waiting]]:
-    """The batch by connection, or event by event where there is only one."""
-    groups = list(_by_connection(batch).values())
-    return groups if len(groups) > 1 else [[one] for one in batch]
-
-
-def _reason(error: Exception) -> HubError:
-    """What the sender is told; an outage of the store is worth another try."""
-    if isinstance(error, HubError):
-        return error
-    if isinstance(error, sa.exc.DBAPIError) and is_disk_full(error):
-        return TransientError("intake.disk_full", retry_after=_RETRY_LATER)
-    out_of_reach = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
-    lost = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
-    if out_of_reach or lost or isinstance(error, sa.exc.TimeoutError):
-        return TransientError("intake.store", retry_after=_RETRY_LATER)
-    return HubError("intake.failed", kind=type(error).__name__)

@@ -20,7 +20,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hub.engine.abilities import require_abilities
-from hub.engine.crash import crash_point
 from hub.engine.entries import Entry, map_rows, split_keyless
 from hub.engine.event_pages import EventReader
 from hub.engine.event_runs import read_on
@@ -46,6 +45,7 @@ from hub.sdk.errors import AuthError, ContractBroken, HubError, LostRace, Transi
 from hub.sdk.records import Page, Row
 from hub.sdk.session import no_key
 from hub.store import ledger, staging
+from hub.store.crash import crash_point
 from hub.store.dead_letters import resolve_keyless
 from hub.store.rows import from_ms, plain_text
 from hub.store.runs import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -29,6 +30,7 @@ _IDLE_IN_TRANSACTION = "25P03"
 # The second: no room for the index of the write-ahead log.
 _SQLITE_FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 _POSTGRES_FULL = "53100"
+_INCREMENTAL = 2
 
 
 class Store:
@@ -162,18 +164,24 @@ def is_disk_full(error: sa.exc.DBAPIError) -> bool:
 
 
 def open_store(
-    url: str, *, standstill: float = STANDSTILL_SECONDS, patience: Patience | None = None
+    url: str,
+    *,
+    standstill: float = STANDSTILL_SECONDS,
+    patience: Patience | None = None,
+    shared: bool = False,
 ) -> Store:
     """The store at `url`. Raises ConfigError when it cannot be used or another process owns it.
 
     On PostgreSQL a transaction in which nothing happens for `standstill` seconds is undone.
+    `shared`: several processes may have the SQLite file open, and each waits for the other's
+    transactions.
     """
     try:
         parsed = make_url(url)
     except sa.exc.ArgumentError as error:
         raise ConfigError("store.url", url=_without_password(url)) from error
     if parsed.get_backend_name() == "sqlite":
-        return _open_sqlite(parsed.database or "")
+        return _open_sqlite(parsed.database or "", shared=shared)
     if parsed.get_backend_name() == "postgresql":
         return _open_patiently(url, standstill, patience)
     raise ConfigError("store.backend", backend=parsed.get_backend_name())
@@ -194,15 +202,15 @@ def _open_patiently(url: str, standstill: float, patience: Patience | None) -> S
         time.sleep(_TRY_AGAIN_SECONDS)
 
 
-def _open_sqlite(database: str) -> Store:
+def _open_sqlite(database: str, *, shared: bool) -> Store:
     if database in {"", ":memory:"}:
         raise ConfigError("store.url", url="sqlite without a file")
     path = Path(database)
     if not path.parent.is_dir():
         raise ConfigError("store.folder", folder=path.parent)
-    lock_file = _own(path)
+    lock_file = None if shared else _own(path)
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_MS / 1000})
-    sa.event.listen(engine, "connect", _set_pragmas)
+    sa.event.listen(engine, "connect", _set_pragmas_of_shared if shared else _set_pragmas)
     return Store(engine, lock_file)
 
 
@@ -226,8 +234,32 @@ def _own(path: Path) -> IO[str]:
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_MS}"):
+    _use_wal(connection)
+    for pragma in ("synchronous=FULL", f"busy_timeout={_BUSY_MS}"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _use_wal(connection: Any) -> None:
+    """In a new file this needs the file alone, and SQLite does not wait for that by itself."""
+    until = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_LOCK_POLL_SECONDS / 10)
+        else:
+            return
+
+
+def _set_pragmas_of_shared(connection: Any, record: object) -> None:
+    # Both take effect in a new file only: room given free goes back to the disk in small steps.
+    connection.execute("PRAGMA page_size=8192")
+    # Said again it would be a write transaction, which a full disk does not take.
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != _INCREMENTAL:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    _set_pragmas(connection, record)
 
 
 def _open_postgres(url: str, standstill: float) -> Store:

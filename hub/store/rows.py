@@ -98,7 +98,9 @@ def pg_arrays(
     texts, bound = [], {}
     for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
         kind = next(name for known, name in _PG_KINDS if isinstance(column.type, known))
-        texts.append(f"%({column.name})s::{kind}[]")
+        # Bytes as they are: as text they would be written out in hex, and read back.
+        form = "b" if kind == "bytea" else "s"
+        texts.append(f"%({column.name}){form}::{kind}[]")
         bound[column.name] = list(cells)
     return ", ".join(texts), bound
 

@@ -17,8 +17,8 @@ import pytest
 
 from connectors.crm.fake import FakeCrm
 from connectors.u8.fake import FakeU8, Sizes
-from hub.engine.crash import EXIT_CODE
 from hub.engine.hub import open_hub
+from hub.store.crash import EXIT_CODE
 from hub.store.runs import last_run
 from tests.engine.conftest import Rig
 

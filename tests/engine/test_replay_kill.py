@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from hub.engine.crash import EXIT_CODE
 from hub.engine.hub import open_hub
 from hub.engine.operations import LocalOperations
 from hub.engine.planning import start_run
+from hub.store.crash import EXIT_CODE
 from hub.store.dead_letters import DeadLetter, DeadLetterKind, put_dead_letters
 from hub.store.ledger import LinkState, NewLink, insert_links
 from tests.engine.conftest import Rig, finish

@@ -121,7 +121,7 @@ def kept(hub_: Hub, connection_id: str) -> set[str]:
 
 def all_at_once(intake: Intake, senders: Senders, events: Sequence[tuple[str, str]]) -> None:
     """Put the events so that the writer finds them together."""
-    with intake._changed:
+    with intake.queue.changed:
         for connection_id, name in events:
             intake.put(connection_id, event(name), name, senders.settle)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from hub.engine.crash import EXIT_CODE
 from hub.engine.operations import LocalOperations
 from hub.sdk.testing import Fault
+from hub.store.crash import EXIT_CODE
 from tests.engine.webhook_rig import Desk, Receiver, change, states, subscribe, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
