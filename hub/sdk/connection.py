@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from hub.sdk.egress import Egress, egress_for, split_url
+from hub.sdk.egress import BROKERS, HTTP, Egress, egress_for, split_url
 from hub.sdk.errors import ConfigError
 from hub.sdk.loading import Strict, suggestion, validate
 from hub.sdk.manifest import ConfigField, Manifest, OAuth2Auth
@@ -140,8 +140,9 @@ def resolve_connection(
     where = f"connections.yaml: {name}"
     entry = validate(_Spec, dict(spec), where)
     manifest = _effective(entry, connector.manifest, where)
-    config = _settings(name, where, entry.config, manifest.config, secrets)
-    egress = egress_for(_urls(manifest, config, where), entry.egress, where)
+    schemes = HTTP if manifest.telemetry is None else BROKERS
+    config = _settings(name, where, entry.config, manifest.config, secrets, schemes)
+    egress = egress_for(_urls(manifest, config, where), entry.egress, where, schemes)
     ca = Path(entry.ca) if entry.ca else None
     if ca is not None and not ca.is_file():
         raise ConfigError("connection.no_ca", where=where, file=ca)
@@ -168,8 +169,9 @@ def _effective(entry: _Spec, manifest: Manifest, where: str) -> Manifest:
     data.update(given)
     data["limits"] = {**data.get("limits", {}), **entry.limits}
     effective = validate(Manifest, data, where)
-    only_hook = effective.hook is not None and not (effective.streams or effective.sinks)
-    if effective.envelope is None and not only_hook:
+    speaks_http = bool(effective.streams or effective.sinks)
+    else_useful = effective.hook is not None or effective.telemetry is not None
+    if effective.envelope is None and (speaks_http or not else_useful):
         raise ConfigError("connection.no_envelope", where=where)
     return effective
 
@@ -180,6 +182,7 @@ def _settings(
     given: Mapping[str, Any],
     fields: Mapping[str, ConfigField],
     secrets: Secrets,
+    schemes: Collection[str],
 ) -> Config:
     for key in given:
         if key not in fields:
@@ -192,7 +195,7 @@ def _settings(
         if field.type == "secret":
             values[key] = _secret(name, where, key, value, field, secrets)
         elif value is not None and value != "":
-            values[key] = _typed(where, key, value, field)
+            values[key] = _typed(where, key, value, field, schemes)
         elif field.optional:
             values[key] = None
         else:
@@ -202,9 +205,9 @@ def _settings(
     return Config(values, frozenset(k for k, field in fields.items() if field.type == "secret"))
 
 
-def _typed(where: str, key: str, value: Any, field: ConfigField) -> Any:
+def _typed(where: str, key: str, value: Any, field: ConfigField, schemes: Collection[str]) -> Any:
     if field.type == "url":
-        split_url(str(value), f"{where}: {key}")
+        split_url(str(value), f"{where}: {key}", schemes)
         return str(value)
     if field.type == "int":
         if isinstance(value, bool) or not str(value).strip().lstrip("-").isdecimal():

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -21,7 +21,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolver = Callable[[str, int], Sequence[str]]
 
-_PORTS = {"http": 80, "https": 443}
+HTTP = ("http", "https")
+BROKERS = ("mqtt", "mqtts")
+_PORTS = {"http": 80, "https": 443, "mqtt": 1883, "mqtts": 8883}
 # The only space from which global IPv6 addresses are given out. Outside lie forms that carry an
 # IPv4 address inside (mapped, translated, compatible, NAT64) and old local ones (fec0::), most of
 # which the standard library calls global.
@@ -76,9 +78,11 @@ class Egress:
         return any(mapped in network for network in self.networks)
 
 
-def egress_for(urls: Iterable[str], approved: Iterable[str], where: str) -> Egress:
+def egress_for(
+    urls: Iterable[str], approved: Iterable[str], where: str, schemes: Collection[str] = HTTP
+) -> Egress:
     """The allow-list of a connection: the hosts of its own URLs and what the operator added."""
-    hosts: set[tuple[str, int | None]] = {_host_port(url, where) for url in urls}
+    hosts: set[tuple[str, int | None]] = {_host_port(url, where, schemes) for url in urls}
     networks: list[Network] = []
     for entry in approved:
         network = _network(entry)
@@ -286,20 +290,21 @@ class _GuardedStream(httpcore.NetworkStream):
         return self._inner.get_extra_info(info)
 
 
-def split_url(url: str, where: str) -> SplitResult:
-    """The parts of an http(s) URL with a host. Raises ConfigError."""
+def split_url(url: str, where: str, schemes: Collection[str] = HTTP) -> SplitResult:
+    """The parts of a URL with a host, http(s) unless said otherwise. Raises ConfigError."""
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in _PORTS and parts.hostname and parts.port != 0
+        valid = parts.scheme in schemes and parts.hostname and parts.port != 0
     except ValueError:
         valid = False
     if not valid or parts.username is not None or any(c <= " " or c == "\x7f" for c in url):
-        raise ConfigError("connection.bad_url", where=where, url=_shown(url))
+        code = "connection.bad_url" if schemes is HTTP else "connection.bad_broker_url"
+        raise ConfigError(code, where=where, url=_shown(url))
     return parts
 
 
-def _host_port(url: str, where: str) -> tuple[str, int]:
-    parts = split_url(url, where)
+def _host_port(url: str, where: str, schemes: Collection[str] = HTTP) -> tuple[str, int]:
+    parts = split_url(url, where, schemes)
     return _bare(parts.hostname or ""), parts.port or _PORTS[parts.scheme]
 
 

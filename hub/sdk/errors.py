@@ -72,3 +72,9 @@ class LostRace(HubError):
     """Another worker moved this run on. Stop working on it; nothing was written."""
 
     code = "run.lost_race"
+
+
+class Clash(HubError):
+    """Another process changed the same readings meanwhile. Undo the transaction, do it again."""
+
+    code = "telemetry.clash"

@@ -9,7 +9,7 @@ import yaml
 
 LANGUAGES = ("en", "zh")
 
-# Thirteen files of our own: the parser in Python needs a quarter of a second of every start.
+# Many files of our own: the parser in Python needs a quarter of a second of every start.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -28,7 +28,8 @@ def templates(language: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in sorted((Path(__file__).parent / "locale").glob("*.yaml")):
         text = path.read_text(encoding="utf-8")
-        for code, texts in yaml.load(text, Loader=_LOADER).items():  # noqa: S506 (a safe one)
+        loaded = yaml.load(text, Loader=_LOADER)  # noqa: S506 (a safe one)
+        for code, texts in (loaded or {}).items():  # a file of comments only is None
             found[code] = texts[language]
     return found
 

@@ -17,6 +17,10 @@ from typing import Any, NamedTuple, Protocol
 Details = Mapping[str, str]
 """What a decoder needs besides the body: precision, captures of a topic, a content type…"""
 
+RETAINED = "retained"
+"""The detail that is "1" for a message which a broker had kept: nobody knows how old it is, and it
+is no sign of life of its device."""
+
 
 class Sample(NamedTuple):
     """One number. `device` is "" for the sender itself; `ts` is UTC milliseconds."""
@@ -69,6 +73,7 @@ CODES = (
     "future",  # later than the source allows (found by the hub)
     "unknown_device",  # the source takes no unknown devices (found by the hub)
     "unsupported",  # a kind of value that is kept raw only
+    "no_birth",  # nothing explains the aliases of a Sparkplug message
 )
 
 
@@ -128,6 +133,7 @@ class Receipt(NamedTuple):
 
     seq: int
     duplicate: bool
+    part: int = 0
 
 
 class Counts(NamedTuple):
@@ -152,6 +158,10 @@ class Port(Protocol):
 
     async def admit_certificate(self, fingerprint: str) -> Sender | None:
         """By the SHA-256 of the client certificate, lower-case hex."""
+
+    async def revoked(self) -> Sequence[Sender]:
+        """Whose credentials were revoked since this was asked last: a listener ends their
+        connections, and whoever has another credential comes again. Raises TransientError."""
 
     def room(self) -> float:
         """How much of the queue is free, 1.0 … 0.0: what back-pressure goes by."""
@@ -191,7 +201,10 @@ class Port(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request. Header names are lower-case; `body` is unzipped (b"" before it was read)."""
+    """A request. Header names are lower-case; `body` is unzipped (b"" before it was read).
+
+    `path` is as it was sent, percent-encoded and without the query.
+    """
 
     method: str
     path: str
@@ -225,8 +238,9 @@ class HttpFace(Protocol):
         """Raises HubError (or lets it through) to refuse."""
 
     def refuse(self, request: HttpRequest, error: Exception) -> HttpAnswer:
-        """The refusal in the protocol's own words: `telemetry.too_large`, `.gzip`, `.slow`,
-        `.overload`, `.disk_full`, `.store`, and what `admit` and `answer` raised."""
+        """The refusal in the protocol's own words, for what `admit` and `answer` raised, and for
+        `telemetry.too_large`, `.gzip`, `.encoding`, `.headers`, `.slow`, `.overload`, `.disk_full`,
+        `.store` and `.failed` (something unexpected)."""
 
 
 # --- listeners --------------------------------------------------------------------------------

@@ -28,10 +28,14 @@ class ClockPolicy(Strict):
 
 class LineProtocol(Strict):
     """Device = the first of `device_tags` that a line has. A metric is named `measurement_field`,
-    or by its field alone in `measurement`."""
+    or by its field alone in `measurement`.
+
+    `metric_tags` tell series of one device apart (`cpu`, `interface`): their values stand between
+    measurement and field."""
 
     device_tags: list[str] = Field(default=["device", "device_id", "sn", "host"], min_length=1)
     measurement: str | None = None
+    metric_tags: list[str] = []
 
 
 class TimeField(Strict):
@@ -92,11 +96,19 @@ class Broker(Strict):
     """A broker whose client the hub is: `connection` names its account in `connections.yaml`."""
 
     connection: str
-    client_id: str
+    client_id: str = Field(pattern=r"^[A-Za-z0-9_.:-]{1,200}$")
     share: str | None = None
     slots: int = Field(default=1, ge=1, le=64)
     topics: list[Topic] = []
     sparkplug: Sparkplug | None = None
+
+    @model_validator(mode="after")
+    def _slots_share(self) -> Self:
+        if self.slots > 1 and not self.share:
+            raise ValueError("several `slots` need `share`, or each of them gets every message")
+        if self.share and any(one in self.share for one in "/+#"):
+            raise ValueError("`share` is a name without / + and #")
+        return self
 
 
 class DeviceClass(Strict):

@@ -24,6 +24,7 @@ class MemoryPort:
         self.tokens: dict[str, Sender] = {}
         self.passwords: dict[str, Sender] = {}
         self.certificates: dict[str, Sender] = {}
+        self.newly_revoked: list[Sender] = []
         self.sources = {one.source: one for one in sources}
         self.sources.setdefault(DEFAULT_SOURCE, TelemetrySource())
         self.kept: list[Message] = []
@@ -47,6 +48,10 @@ class MemoryPort:
 
     async def admit_certificate(self, fingerprint: str) -> Sender | None:
         return self._admitted(self.certificates, fingerprint)
+
+    async def revoked(self) -> Sequence[Sender]:
+        told, self.newly_revoked = self.newly_revoked, []
+        return told
 
     def room(self) -> float:
         return self.free
