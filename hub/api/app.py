@@ -7,17 +7,20 @@ from starlette.types import ASGIApp
 
 from hub.api import handlers
 from hub.api.documented import PROBLEMS, describe_hooks
+from hub.api.front import Front
 from hub.api.gatekeeper import Gatekeeper
 from hub.api.hooks import HookEdge
 from hub.api.routes.answers import plain_query
 from hub.api.routes.audit import audit_routes
 from hub.api.routes.connections import connection_routes
+from hub.api.routes.devices import device_routes
 from hub.api.routes.flows import flow_routes
 from hub.api.routes.health import health_routes
 from hub.api.routes.inbox import inbox_routes
 from hub.api.routes.letters import letter_routes
 from hub.api.routes.records import record_routes
 from hub.api.routes.subscriptions import subscription_routes
+from hub.api.routes.telemetry_queries import telemetry_query_routes
 from hub.api.routes.verifications import verify_routes
 from hub.api.routes.workers import worker_routes
 from hub.engine.hub import Hub
@@ -27,9 +30,11 @@ from hub.sdk.errors import ConfigError
 TITLE = "Integration hub"
 
 
-def create_app(hub: Hub) -> ASGIApp:
-    """All that an opened hub answers: webhooks, and the API."""
-    return HookEdge(create_api(hub), hub, hub.deployment.settings.language)
+def create_app(hub: Hub, front: Front | None = None) -> ASGIApp:
+    """All that an opened hub answers: webhooks, telemetry (with a `front`), and the API."""
+    api: ASGIApp = create_api(hub)
+    inner = api if front is None else front.edge(api)
+    return HookEdge(inner, hub, hub.deployment.settings.language)
 
 
 def create_api(hub: Hub) -> FastAPI:
@@ -58,6 +63,8 @@ def create_api(hub: Hub) -> FastAPI:
         letter_routes,
         inbox_routes,
         audit_routes,
+        device_routes,
+        telemetry_query_routes,
     ):
         app.include_router(routes(operations), prefix="/v1")
     app.include_router(worker_routes(operations), prefix="/v1")

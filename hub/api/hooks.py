@@ -14,7 +14,6 @@ import math
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 import msgspec
 import sqlalchemy as sa
@@ -22,6 +21,16 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hub.api.bodies import (
+    Held,
+    NoRoom,
+    TooLarge,
+    TooSlow,
+    cannot_be_drained,
+    headers_of,
+    query_of,
+    read_body,
+)
 from hub.api.problems import language_of, problem
 from hub.sdk.errors import AuthError, ConfigError, ContractBroken, HubError, TransientError
 from hub.sdk.hooks import Arrival, HookReceiver, Received
@@ -45,13 +54,8 @@ _LOOK_SECONDS = 2.0
 """How long a secret may be used that another process has changed."""
 _CLOSED_RETRY = 60.0
 _STORE_RETRY = 5.0
-_DRAINED = 50_000_000
-_DRAIN_SECONDS = 10.0
 _LARGE = 65_536
 """Bodies from this size on are verified on a worker thread."""
-
-_KEEP = "surrogateescape"
-"""Bytes that are no UTF-8 stay what they are: a signature may cover them."""
 
 _PLAIN = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 _STATUS = {
@@ -106,7 +110,7 @@ class HookEdge:
         self._doors: dict[str, Door] = {}
         self._closed: dict[str, tuple[float, HubError]] = {}
         self._looked_at: dict[str, float] = {}
-        self._held = 0
+        self._held = Held()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -133,7 +137,7 @@ class HookEdge:
             raise ConfigError("intake.method", path=scope["path"], method=method)
         headers = self._headers(door, scope)
         self._pass_rate(door, scope["path"])
-        query = _query(scope["query_string"])
+        query = query_of(scope["query_string"])
         if greeted:
             return _reply(door, door.receiver.greet(query))
         body = await self._read(door, scope, receive, headers)
@@ -141,7 +145,7 @@ class HookEdge:
             received = await self._verify(door, Arrival(headers, query, body))
             await self._keep(name, received)
         finally:
-            self._held -= len(body)
+            self._held.free(len(body))
         if received.challenge is not None:
             return _reply(door, received.challenge)
         return door.thanks
@@ -212,18 +216,12 @@ class HookEdge:
 
     def _headers(self, door: Door, scope: Scope) -> dict[str, str]:
         """The headers by name; several of one name as one list, as HTTP reads them."""
-        raw: list[tuple[bytes, bytes]] = scope["headers"]
         limit, path = door.receiver.hook.max_bytes, scope["path"]
-        headers: dict[str, str] = {}
-        size = 0
-        for name_bytes, value_bytes in raw:
-            name, value = name_bytes.decode("latin-1"), value_bytes.decode("utf-8", _KEEP)
-            size += len(name_bytes) + len(value_bytes)
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        headers, fit = headers_of(scope, MOST_HEADERS, MOST_HEADER_BYTES)
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdecimal()) or int(length) > limit:
             raise _too_large(path, limit)
-        if len(raw) > MOST_HEADERS or size > MOST_HEADER_BYTES:
+        if not fit:
             params = {"most": MOST_HEADERS, "limit": MOST_HEADER_BYTES}
             raise ContractBroken("intake.headers", path=path, **params)
         return headers
@@ -239,35 +237,17 @@ class HookEdge:
     ) -> bytes:
         """The body, counted in `_held`; the caller takes it out again."""
         limit, path = door.receiver.hook.max_bytes, scope["path"]
-        self._require_room(int(headers.get("content-length", "0")))
-        parts: list[bytes] = []
-        held, more = 0, True
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientDisconnect
-                    parts.append(message.get("body", b""))
-                    more = message.get("more_body", False)
-                    size = len(parts[-1])
-                    self._require_room(size)
-                    self._held += size
-                    held += size
-                    if held > limit:
-                        await _drain(receive, more=more)
-                        raise _too_large(path, limit)
-        except TimeoutError:
-            self._held -= held
+            self._held.require(int(headers.get("content-length", "0")), MOST_HELD)
+            return await read_body(
+                receive, self._held, limit=limit, most_held=MOST_HELD, seconds=_BODY_SECONDS
+            )
+        except TooLarge:
+            raise _too_large(path, limit) from None
+        except TooSlow:
             raise ContractBroken("intake.slow", path=path, seconds=int(_BODY_SECONDS)) from None
-        except BaseException:
-            self._held -= held
-            raise
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _require_room(self, size: int) -> None:
-        if self._held + size > MOST_HELD:
-            raise TransientError("intake.overload", retry_after=1.0)
+        except NoRoom:
+            raise TransientError("intake.overload", retry_after=1.0) from None
 
     # --- what it is, and keeping it -------------------------------------------------------------
 
@@ -305,7 +285,7 @@ class HookEdge:
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or 1)))
         if status == 405:
             headers["Allow"] = "POST"
-        if status == 408 or (status == 413 and _cannot_be_drained(scope)):
+        if status == 408 or (status == 413 and cannot_be_drained(scope)):
             headers["Connection"] = "close"
         accepted = b"".join(v for k, v in scope["headers"] if k == b"accept-language")
         language = language_of(accepted.decode("latin-1"), self._language)
@@ -344,30 +324,6 @@ def _copy(reason: HubError) -> HubError:
 def _give_up(ticket: asyncio.Future[None]) -> None:
     if not ticket.done():
         ticket.set_exception(TransientError("intake.store", retry_after=_STORE_RETRY))
-
-
-async def _drain(receive: Receive, *, more: bool) -> None:
-    """Take the rest of a body that is too large, so that its sender gets to read why."""
-    left = _DRAINED
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while more and left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                more = message.get("more_body", False)
-
-
-def _cannot_be_drained(scope: Scope) -> bool:
-    """Whether what is left of the body is too much to wait for."""
-    lengths = [value for name, value in scope["headers"] if name == b"content-length"]
-    return any(not value.isdigit() or int(value) > _DRAINED for value in lengths)
-
-
-def _query(raw: bytes) -> dict[str, str]:
-    if not raw:
-        return {}
-    text = raw.decode("latin-1")
-    return dict(parse_qsl(text, keep_blank_values=True, errors=_KEEP))
 
 
 def _too_large(path: str, limit: int) -> ContractBroken:

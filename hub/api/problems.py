@@ -44,6 +44,13 @@ _UNPROCESSABLE = {
     "subscription.title",
     "subscription.unresolved",
     "subscription.url",
+    "telemetry.aggregate",
+    "telemetry.every",
+    "telemetry.range",
+    "telemetry.too_many_points",
+    "telemetry.too_many_series",
+    "telemetry.too_much",
+    "telemetry.zone",
     "yaml.unknown_key",
 }
 

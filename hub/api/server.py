@@ -20,11 +20,13 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from hub.api.behind import Behind
+from hub.api.front import open_front
 from hub.api.hooks import HookEdge
 from hub.api.protocol import Http
 from hub.engine.deployment import Deployment, open_deployment, write_private
 from hub.engine.hub import Hub, open_hub
 from hub.engine.schedule import Ticker
+from hub.engine.telemetry import projecting
 from hub.sdk.errors import ConfigError, HubError
 from hub.sdk.messages import render
 from hub.store.database import Patience
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # a new store is no news
     sys.setswitchinterval(_SWITCH_SECONDS)
     code = 0
     try:
@@ -74,17 +77,21 @@ def _serve(options: argparse.Namespace) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: None)
         hub = stack.enter_context(open_hub(options.dir, patience=_patience(options)))
+        front = stack.enter_context(open_front(hub))
         listener = listen(options.host, port)
         stack.enter_context(listener)
+        # Asked now: a stop that comes while everything comes up closes the listener.
+        port = listener.getsockname()[1]
 
         def bring_up(parts: ExitStack) -> ASGIApp:
-            return _bring_up(parts, hub, options, listener)
+            return _bring_up(parts, hub, options, port)
 
         def give_up() -> None:
             server.should_exit = True
 
         behind = Behind(bring_up, give_up)
-        server = uvicorn.Server(server_config(HookEdge(behind, hub, deployment.settings.language)))
+        edge = HookEdge(front.edge(behind), hub, deployment.settings.language)
+        server = uvicorn.Server(server_config(edge))
         behind.start()
         try:
             server.run(sockets=[listener])
@@ -94,13 +101,12 @@ def _serve(options: argparse.Namespace) -> None:
     _say(render("serve.stopped", {}, options.lang))
 
 
-def _bring_up(
-    parts: ExitStack, hub: Hub, options: argparse.Namespace, listener: socket.socket
-) -> ASGIApp:
+def _bring_up(parts: ExitStack, hub: Hub, options: argparse.Namespace, port: int) -> ASGIApp:
     """The API, jobs and schedules. Loading all that takes longer than opening the store: events
     are taken from then on."""
     from hub.api.app import create_api
 
+    hub.telemetry.inbox, hub.telemetry.readings  # noqa: B018 (opened now, not by a device)
     api = create_api(hub)
     if options.workers == 0:
         hub.durable.connect()
@@ -108,11 +114,12 @@ def _bring_up(
     else:
         hub.start_jobs("serve")
         parts.enter_context(_ticking(hub))
+        parts.enter_context(projecting(hub.deployment))
         parts.enter_context(_workers(options.dir, options.workers - 1))
     gc.enable()  # `hub.api.__main__` switched it off
-    host, port = options.host, listener.getsockname()[1]
-    parts.enter_context(_announced(hub.deployment, host, port))
-    _say(render("serve.address", {"url": f"http://{host}:{port}"}, options.lang))
+    parts.enter_context(_announced(hub.deployment, options.host, port))
+    url = f"http://{options.host}:{port}"
+    _say(render("serve.address", {"url": url}, options.lang))
     return api
 
 
@@ -185,7 +192,8 @@ def _announced(deployment: Deployment, host: str, port: int) -> Iterator[None]:
 @contextmanager
 def _workers(folder: Path, number: int) -> Iterator[None]:
     """Further processes that run jobs on the same PostgreSQL."""
-    command = [sys.executable, "-m", "hub.cli", "--dir", str(folder), "worker"]
+    # On one machine the projectors of this process are enough.
+    command = [sys.executable, "-m", "hub.cli", "--dir", str(folder), "worker", "--projectors", "0"]
     processes = [subprocess.Popen(command) for _ in range(number)]  # noqa: S603 (our own program)
     try:
         yield

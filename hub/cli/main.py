@@ -19,6 +19,7 @@ from hub.cli import (
     connectors,
     dead_letters,
     deployment,
+    devices,
     flows,
     inbox,
     mapping,
@@ -26,6 +27,7 @@ from hub.cli import (
     runs,
     serve,
     subscriptions,
+    telemetry,
     workers,
 )
 from hub.cli.face import FAILED, WRONG_USAGE, Face, Failed
@@ -52,6 +54,8 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(subscriptions.app, name="subscription")
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(audit.app, name="audit")
+app.add_typer(devices.app, name="devices")
+app.add_typer(telemetry.app, name="telemetry")
 
 
 def _show_version(wanted: bool) -> None:

@@ -102,6 +102,37 @@ class RemoteOperations:
     def workers(self) -> list[Row]:
         return self._rows("GET", "workers")
 
+    def devices(self, filters: Filters, limit: int, after: str | None = None) -> Row:
+        return self._row("GET", "devices", params={**filters, "limit": limit, "after": after})
+
+    def device(self, device: str) -> Row:
+        return self._row("GET", "devices", device)
+
+    def add_device(self, name: str, wanted: Mapping[str, Any], *, actor: str) -> Row:
+        return self._row("POST", "devices", json={"name": name, **wanted}, actor=actor)
+
+    def change_device(self, device: str, changes: Mapping[str, Any], *, actor: str) -> Row:
+        return self._row("PATCH", "devices", device, json=dict(changes), actor=actor)
+
+    def revoke_credential(self, device: str, credential: str, *, actor: str) -> Row:
+        return self._row("DELETE", "devices", device, "credentials", credential, actor=actor)
+
+    def telemetry_status(self) -> Row:
+        return self._row("GET", "telemetry", "status")
+
+    def quarantine(self, filters: Filters, limit: int, after: str | None = None) -> Row:
+        params = {**filters, "limit": limit, "after": after}
+        return self._row("GET", "telemetry", "quarantine", params=params)
+
+    def telemetry_series(self, wanted: Mapping[str, Any]) -> Row:
+        return self._floats("series", wanted)
+
+    def telemetry_readings(self, wanted: Mapping[str, Any]) -> Row:
+        return self._floats("readings", wanted)
+
+    def telemetry_latest(self, wanted: Mapping[str, Any]) -> Row:
+        return self._floats("latest", wanted)
+
     def subscriptions(self) -> list[Row]:
         return self._rows("GET", "subscriptions")
 
@@ -182,6 +213,10 @@ class RemoteOperations:
     def doctor(self) -> Row:
         return self._row("GET", "doctor")
 
+    def _floats(self, name: str, wanted: Mapping[str, Any]) -> Row:
+        found: Row = _with_floats(self._row("GET", "telemetry", name, params=wanted))
+        return found
+
     # --- calls --------------------------------------------------------------------------------
 
     def _row(self, method: str, *parts: str, **options: Any) -> Row:
@@ -221,6 +256,15 @@ class RemoteOperations:
             url = f"{self._client.base_url}{path}"
             raise ContractBroken("server.foreign", url=url, status=answer.status_code) from error
         raise HubError(code, **params)
+
+
+def _with_floats(found: Any) -> Any:
+    """Readings are floats on both sides, and written as such."""
+    if isinstance(found, dict):
+        return {name: _with_floats(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [_with_floats(value) for value in found]
+    return float(found) if isinstance(found, Decimal) else found
 
 
 def _given(values: Mapping[str, Any]) -> Row:

@@ -59,11 +59,19 @@ def serve(
     os.execv(sys.executable, command)  # noqa: S606 (our own interpreter and module)
 
 
-def worker(context: typer.Context, wait: Wait = WAIT_SECONDS) -> None:
+def worker(
+    context: typer.Context,
+    wait: Wait = WAIT_SECONDS,
+    projectors: Annotated[
+        int | None,
+        typer.Option("--projectors", min=0, max=16, help="For telemetry. Default: hub.toml."),
+    ] = None,
+) -> None:
     """A further process that runs jobs on the same PostgreSQL."""
     from hub.engine.deployment import open_deployment
     from hub.engine.hub import open_hub
     from hub.engine.schedule import Ticker
+    from hub.engine.telemetry import projecting
     from hub.sdk.errors import ConfigError
     from hub.store.database import Patience
 
@@ -83,6 +91,7 @@ def worker(context: typer.Context, wait: Wait = WAIT_SECONDS) -> None:
         ticker = Ticker(hub)
         ticker.start()
         face.say(face.text("worker.started", executor=hub.durable.executor_id))
-        while not done.wait(3600):
-            pass
+        with projecting(hub.deployment, projectors):
+            while not done.wait(3600):
+                pass
         ticker.stop()

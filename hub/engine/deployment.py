@@ -39,6 +39,7 @@ jobs = 16                    # jobs of one queue that one process takes at a tim
 [telemetry]
 # url = "sqlite:///telemetry.db"  # default: a file beside the SQLite store, or the same PostgreSQL
 keep_days = 400              # readings; what is older goes to the archive, if there is one
+quarantine_days = 30         # what was refused
 # archive = "s3://bucket/prefix"  # or a folder: whole days as Parquet files
 # bus = "nats://127.0.0.1:4222"   # for fleets: NATS JetStream before the projectors
 
@@ -110,17 +111,22 @@ class HookSettings(Strict):
 
 
 class TelemetrySettings(Strict):
-    """Where readings live and how long. `parts` is fixed once messages have been kept."""
+    """Where readings live and how long. `parts` is fixed once messages have been kept.
+
+    `bus_name` begins the names of its stream and subjects: one for each deployment on a server.
+    """
 
     url: str | None = None
     inbox_url: str | None = None
     keep_days: int = Field(default=400, ge=1, le=36500)
+    quarantine_days: int = Field(default=30, ge=1, le=36500)
     inbox_hours: float = Field(default=1.0, ge=0, le=720)
     projectors: int = Field(default=1, ge=0, le=16)
     parts: int = Field(default=16, ge=1, le=256)
     archive: str | None = None
     archive_endpoint: str | None = None
     bus: str | None = None
+    bus_name: str = Field(default="hub", pattern=r"^[A-Za-z0-9_-]{1,40}$")
 
 
 class MqttSettings(Strict):
@@ -184,6 +190,14 @@ class Deployment:
         """Where raw messages wait for the projector: a third file, or the same PostgreSQL."""
         chosen = self.settings.telemetry
         return self._beside(chosen.inbox_url or chosen.url, "telemetry-inbox.db")
+
+    @property
+    def telemetry_bus(self) -> tuple[str, str] | None:
+        """URL and name of the bus, if there is one. `HUB_TELEMETRY_BUS` goes before the file, like
+        `HUB_STORE_URL`: it may hold a password."""
+        chosen = self.settings.telemetry
+        url = os.environ.get("HUB_TELEMETRY_BUS") or chosen.bus
+        return None if url is None else (url, chosen.bus_name)
 
     def _beside(self, url: str | None, name: str) -> str:
         prefix = "sqlite:///"

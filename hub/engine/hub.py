@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hub.engine.breaker import StoreBreaker
 from hub.engine.changes import fingerprint
@@ -20,6 +21,7 @@ from hub.engine.renewal import wake_waiting
 from hub.engine.replay import replay_letters
 from hub.engine.sweep import Sweeper, sweep
 from hub.engine.sync import run_flow
+from hub.engine.telemetry_stores import TelemetryStores
 from hub.engine.unhold import release_held
 from hub.engine.verify import Verifications
 from hub.engine.webhooks.endpoints import Endpoints
@@ -50,6 +52,9 @@ class Hub:
         self.breaker = StoreBreaker(store, clock)
         self.tokens = TokenCache(clock)
         self.endpoints = Endpoints(deployment.settings.webhooks, deployment.folder)
+        self.telemetry = TelemetryStores(deployment)
+        self.accepting: Callable[[], dict[str, Any]] | None = None
+        """What this process accepts of telemetry, for the operating view; None: nothing."""
         self.stopping = False
         self._files = fingerprint(deployment)
         self._sessions: dict[str, Session] = {}
@@ -166,6 +171,7 @@ class Hub:
         for session in [*self._sessions.values(), *self._retired]:
             session.close()
         self.gate.close()
+        self.telemetry.close()
         self.store.close()
 
     def _stored_secret(self, connection_name: str, field: str) -> str | None:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hub.engine.crash import crash_point
 from hub.engine.flows import Flow
 from hub.engine.references import lock_targets
 from hub.engine.replay_records import Cause, Letter, take_up_records
 from hub.engine.replay_writes import Decided, decide_review, take_up_writes
 from hub.engine.webhooks.wakes import wake_subscriptions
 from hub.sdk.errors import HubError
+from hub.store.crash import crash_point
 from hub.store.dead_letters import SOURCE_KINDS, DeadLetterKind, LetterState, reopen_letter
 from hub.store.letter_queries import LetterFilter, lock_letters, oldest_letters
 from hub.store.replays import (

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from hub.engine.inbox import inboxes
 from hub.engine.jobs import DELAYED, RUNNING, WAITING
+from hub.engine.telemetry_status import telemetry_metrics
 from hub.engine.watchdog import Look, backlog, look, troubles
 from hub.store.breakers import open_standings
 from hub.store.executors import living
@@ -79,6 +80,8 @@ def prometheus_text(hub: Hub) -> str:
             *webhook_metrics(connection, hub.now_ms()),
             *_metric("hub_records_count", "Live records by entity.", _records(connection)),
         ]
+    for name, help_text, samples, kind in telemetry_metrics(hub):
+        lines += _metric(name, help_text, samples, kind)
     return "\n".join(lines) + "\n"
 
 

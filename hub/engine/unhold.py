@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from hub.engine.crash import crash_point
 from hub.engine.flows import Flow
 from hub.engine.references import take_wake, wake_flow
 from hub.engine.replay import lock_beside_runs, tell_listeners
 from hub.engine.replay_records import Cause, take_up_records
 from hub.sdk.errors import HubError
 from hub.store import waiting
+from hub.store.crash import crash_point
 from hub.store.dead_letters import ClosedHow, DeadLetterKind, LetterState, letter_id
 from hub.store.letter_queries import lock_letters
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hub.sdk import messages
 from hub.sdk.messages import render, templates
 
 SDK = Path(__file__).parents[2] / "hub" / "sdk"
@@ -52,3 +53,13 @@ def test_both_languages_name_the_same_things_on_one_line(code: str) -> None:
         text = render(code, dict.fromkeys(names[0], "x"), language)
         assert "\n" not in text
         assert "?" not in text.replace("did you mean", "")
+
+
+def test_a_file_of_comments_only_has_no_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locale").mkdir()
+    (tmp_path / "locale/a.yaml").write_text("# nothing yet\n", encoding="utf-8")
+    (tmp_path / "locale/b.yaml").write_text("x.y: {en: yes it is, zh: 是的}\n", encoding="utf-8")
+    monkeypatch.setattr(messages, "__file__", str(tmp_path / "messages.py"))
+    assert messages.templates.__wrapped__("en") == {"x.y": "yes it is"}

@@ -7,10 +7,13 @@ that a face can put into words.
 
 from __future__ import annotations
 
+from hub.engine.operations.devices import DeviceOperations
 from hub.engine.operations.health import HealthOperations
 from hub.engine.operations.inbox import InboxOperations
 from hub.engine.operations.letters import LetterOperations
 from hub.engine.operations.protocol import Operations
+from hub.engine.operations.telemetry import TelemetryOperations
+from hub.engine.operations.telemetry_queries import TelemetryQueryOperations
 from hub.engine.operations.verifications import VerifyOperations
 from hub.engine.operations.workers import WorkerOperations
 
@@ -18,7 +21,14 @@ __all__ = ["LocalOperations", "Operations"]
 
 
 class LocalOperations(
-    HealthOperations, InboxOperations, LetterOperations, WorkerOperations, VerifyOperations
+    HealthOperations,
+    InboxOperations,
+    LetterOperations,
+    WorkerOperations,
+    VerifyOperations,
+    DeviceOperations,
+    TelemetryOperations,
+    TelemetryQueryOperations,
 ):
     """The operations on a hub opened in this process."""
 

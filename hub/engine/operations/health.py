@@ -9,6 +9,8 @@ from hub.engine.operations.base import Row
 from hub.engine.operations.connections import ConnectionOperations
 from hub.engine.operations.flows import FlowOperations, run_row
 from hub.engine.operations.subscriptions import SubscriptionOperations
+from hub.engine.telemetry_sources import telemetry_sources
+from hub.engine.telemetry_status import projection_trouble
 from hub.engine.watchdog import Look, backlog, look, troubles
 from hub.sdk.errors import HubError
 from hub.store.backlog import sinks_with_work
@@ -29,6 +31,7 @@ class HealthOperations(ConnectionOperations, FlowOperations, SubscriptionOperati
             *(_check("connection", row["name"], row["error"]) for row in self.connections()),
             *self._breaker_checks(),
             *self._webhook_checks(),
+            *self._telemetry_checks(),
             *(_check("flow", row["flow"], row["error"]) for row in self.flows()),
             *(_check("subscription", row["id"], row["error"]) for row in self.subscriptions()),
         ]
@@ -69,6 +72,16 @@ class HealthOperations(ConnectionOperations, FlowOperations, SubscriptionOperati
                 )
                 found.append(_check("webhook", name, None if error is None else error_row(error)))
         return found
+
+    def _telemetry_checks(self) -> list[Row]:
+        """The declared sources, and whether the projector keeps up. Nothing where nothing came."""
+        hub = self._hub
+        try:
+            sources = ", ".join(sorted(telemetry_sources(hub.deployment)))
+            error = projection_trouble(hub)
+        except HubError as trouble:
+            return [_check("telemetry", "mappings/telemetry", error_row(trouble))]
+        return [_check("telemetry", sources, None if error is None else error_row(error))]
 
     def _backlog(self, seen: Look) -> Row:
         with self._hub.store.reading() as connection:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hub.engine.crash import crash_point
 from hub.engine.two_way.looking import (
     Look,
     is_free,
@@ -39,6 +38,7 @@ from hub.sdk.records import Op, Outcome, Receipt, Row, Write
 from hub.sdk.sinks import SinkWriter
 from hub.store import agreements, ledger
 from hub.store.agreements import Holder
+from hub.store.crash import crash_point
 from hub.store.deliveries import NO_RUN, Intent, lock_sink, put_deliveries
 from hub.store.rows import encode_exact, encode_json
 from hub.store.runs import add_counts, finish_delivered

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
-from hub.engine.crash import crash_point
 from hub.engine.webhooks.changes import collect_changes
 from hub.engine.webhooks.post import Letter, Poster, Tried
 from hub.engine.webhooks.secrets import signing_secrets
 from hub.engine.webhooks.settling import Result, settle
 from hub.engine.webhooks.wakes import wake_later
 from hub.sdk.errors import ConfigError
+from hub.store.crash import crash_point
 from hub.store.messages import StoredMessage, claim_due, next_message_due, release_others
 from hub.store.subscriptions import (
     Subscription,
