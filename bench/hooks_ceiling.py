@@ -1,4 +1,4 @@
-"""How many rows of the size of an event a store commits by itself (`-m bench.hooks_ceiling`).
+"""How many rows of a size (an event's) a store commits by itself (`-m bench.hooks_ceiling`).
 
 One connection, the driver alone, as many rows in a transaction as there are senders: what group
 commit could reach if everything but the store cost nothing. Prints rows per second.
@@ -6,6 +6,7 @@ commit could reach if everything but the store cost nothing. Prints rows per sec
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 import time
@@ -56,9 +57,8 @@ def postgres_commit(url: str, group: int) -> Commit:
     return commit
 
 
-def measure(commit: Commit, group: int, seconds: float) -> float:
+def measure(commit: Commit, group: int, seconds: float, body: bytes) -> float:
     """Rows per second."""
-    body, _ = event(1, "ceiling")
     number, began = 0, time.perf_counter()
     until = began + seconds
     while time.perf_counter() < until:
@@ -72,12 +72,13 @@ def measure(commit: Commit, group: int, seconds: float) -> float:
 
 def main() -> None:
     store, group, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    body = os.urandom(int(sys.argv[4])) if len(sys.argv) > 4 else event(1, "ceiling")[0]
     if store.startswith("postgresql"):
         commit = postgres_commit(store, group)
     else:
         Path(store).unlink(missing_ok=True)
         commit = sqlite_commit(store, group)
-    sys.stdout.write(f"{measure(commit, group, seconds):.1f}\n")
+    sys.stdout.write(f"{measure(commit, group, seconds, body):.1f}\n")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 SECRET = "bench-hook-secret"  # noqa: S105 (of a hub that lives for seconds)
 BODY_BYTES = 500
-_WARM_UP = 1.0
+WARM_UP = 1.0
 
 
 @dataclass(slots=True)
@@ -96,7 +96,7 @@ class Work:
         self._run = uuid.uuid4().hex[:8]
         self._open = connections
         self._latencies: list[float] = []
-        self._from = time.perf_counter() + _WARM_UP
+        self._from = time.perf_counter() + WARM_UP
         self._until = self._from + seconds
         self._last = self._from
         self.load = Load()
