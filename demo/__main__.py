@@ -2,8 +2,9 @@
 
 Fakes of U8 and the CRM run as processes of their own. The three built-in flows run through the
 real command line while U8 throttles, forgets its tokens, and the hub is killed (kill -9) in the
-middle; the CRM loses answers. Then everything runs again and nothing may be written. Exit code 0
-means that every record arrived exactly once.
+middle; the CRM loses answers. Then everything runs again and nothing may be written. Last, a
+gateway pushes 20,000 readings over HTTP and MQTT, and the hub is killed again. Exit code 0 means
+that every record and every reading arrived exactly once.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from demo import telemetry
 from demo.world import ROOT, Fake, deployment, fake
 
 STOCK, CUSTOMERS, ORDERS = 14_000, 6_000, 600
@@ -100,10 +102,15 @@ def main(arguments: Sequence[str]) -> int:
             if run["counts"]["written"]:
                 story.wrong.append(f"{act.flow} wrote {run['counts']['written']} again")
         state = crm.state()
-    _judge(story, state)
-    _show(console, story, time.monotonic() - started)
+        _judge(story, state)
+        _show(console, story, time.monotonic() - started)
+        pushed, wrong = telemetry.play(Path(place) / "plant", console)
+    for line in wrong:
+        console.print(f"[red]WRONG[/] {line}")
+    story.wrong += wrong
     if options.json:
         result = {"runs": [run for _, run in story.runs], "crm": state, "wrong": story.wrong}
+        result["telemetry"] = pushed
         sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
     return 1 if story.wrong else 0
 
