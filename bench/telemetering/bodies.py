@@ -10,11 +10,16 @@ import gzip
 import json
 import math
 import random
+import time
 from collections.abc import Iterator
 from itertools import count
 
 METRICS = ("vib_rms", "temperature", "rpm", "current")
-EPOCH_MS = 1_700_000_000_000
+RUN_MS = 200_000_000
+"""Between the times of two measurements."""
+_DAY_MS = 86_400_000
+EPOCH_MS = int(time.time() * 1000) // _DAY_MS * _DAY_MS - 150 * _DAY_MS
+"""Young enough that retention leaves the readings alone; the same in every process of a day."""
 
 
 def device(number: int) -> str:
@@ -27,7 +32,7 @@ class Machine:
 
     def __init__(self, number: int, run: int) -> None:
         self._random = random.Random(number)
-        self._ts = EPOCH_MS + run * 1_000_000_000
+        self._ts = EPOCH_MS + run * RUN_MS
         self.name = device(number)
 
     def entries(self, times: int, metrics: int = len(METRICS)) -> list[dict[str, object]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from bench.telemetering.bodies import EPOCH_MS, device
+from bench.telemetering.bodies import EPOCH_MS, RUN_MS, device
 from hub.engine.deployment import create_deployment, open_deployment
 from hub.sdk.telemetry import Sender
 from hub.store.database import Store
@@ -26,8 +26,6 @@ from hub.store.telemetry.database import open_telemetry, open_telemetry_inbox
 from hub.store.telemetry.positions import part_name, positions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-RUN_MS = 1_000_000_000
-"""Between the times of two measurements (`bodies.Machine`)."""
 
 _URL = re.compile(r"http://127\.0\.0\.1:\d+")
 _START_SECONDS = 40
