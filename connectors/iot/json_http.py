@@ -11,6 +11,7 @@ has `"pending": true`, and `accepted` counts what was kept.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,7 +61,7 @@ class Judged:
         return [{"index": place, "code": code} for place, code in pairs]
 
 
-class _JsonFace:
+class _JsonFace(ABC):
     """What both faces do once they know how a message is read."""
 
     largest = LARGEST_BODY
@@ -97,8 +98,9 @@ class _JsonFace:
         self._port.count(self.name, "refused")
         return refusal(request, error)
 
+    @abstractmethod
     def _details(self, request: HttpRequest, source: TelemetrySource) -> Mapping[str, str]:
-        raise NotImplementedError
+        """What the decoder needs to know of this request."""
 
     def _message(self, request: HttpRequest, sender: Sender, details: Mapping[str, str]) -> Message:
         """A repeated key stands for a repeated body; another body under it is another message."""
